@@ -1,0 +1,46 @@
+# Thin goals over `seatsmith`; every goal first makes what it needs (apt packages, venv).
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+PROFILE ?= work
+SEAT ?= demo
+SOURCE ?= auto
+DISK ?=
+ARGS ?=
+
+PYTHON ?= python3
+VENV ?= .venv
+SEATSMITH := $(VENV)/bin/seatsmith
+export SOURCE
+
+##@ Images
+image: setup ## Build PROFILE's image into dist/PROFILE (SOURCE=auto|upstream|standin)
+	@$(SEATSMITH) image $(PROFILE) --source $(SOURCE) $(ARGS)
+lock: setup ## Renew PROFILE's lock
+	@$(SEATSMITH) lock $(PROFILE) --source $(SOURCE) $(ARGS)
+verify: setup ## Build PROFILE again under other conditions and compare bit by bit
+	@$(SEATSMITH) verify $(PROFILE) --source $(SOURCE) $(ARGS)
+check: setup ## Check all profiles and seats
+	@$(SEATSMITH) check $(ARGS)
+
+##@ Development
+test: setup ## Run the linters and the whole test suite
+	@ci/test $(ARGS)
+lint: setup ## Run the linters alone
+	@ci/lint
+bench: setup ## Measure speed; prints a table
+	@$(VENV)/bin/python -m tests.bench $(ARGS)
+clean: ## Remove results and the venv (caches stay: rm -r ~/.cache/seatsmith)
+	rm -rf dist build $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+setup: $(VENV)/ready
+$(VENV)/ready: requirements.lock pyproject.toml ci/setup
+	@PYTHON=$(PYTHON) VENV=$(VENV) ci/setup
+
+help: ## Show this help
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
+		/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: image lock verify check test lint bench clean setup help

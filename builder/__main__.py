@@ -1,0 +1,50 @@
+"""What happens when ``seatsmith`` starts: parse, run, and turn every error into a message and an exit code."""
+
+import logging
+import os
+import sys
+
+from builder import ui
+from builder.errors import ExitCode, SeatsmithError
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    sys.exit(run_cli(sys.argv[1:]))
+
+
+def run_cli(argv: list[str]) -> int:
+    """Run the command line; return its exit code. Only ``--debug`` lets a traceback through."""
+    debug = "--debug" in argv
+    if debug:
+        logging.basicConfig(level=logging.DEBUG, format="%(relativeCreated)7.0f ms %(name)s: %(message)s")
+    from builder.cli import app
+
+    try:
+        app(args=argv, prog_name="seatsmith", standalone_mode=True)
+    except SystemExit as e:
+        return e.code if isinstance(e.code, int) else int(bool(e.code))
+    except SeatsmithError as e:
+        if debug:
+            logging.exception("seatsmith failed")
+        ui.current().error(e.message, e.hint)
+        return int(e.exit_code)
+    except KeyboardInterrupt:
+        ui.current().error("interrupted; what was being made has been removed")
+        return int(ExitCode.INTERRUPTED)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return int(ExitCode.FAILURE)
+    except Exception as e:
+        if debug:
+            raise
+        ui.current().error(
+            f"a defect in seatsmith: {type(e).__name__}: {e}",
+            "please report it with the output of the same command with --debug",
+        )
+        return int(ExitCode.INTERNAL)
+    return int(ExitCode.OK)
+
+
+if __name__ == "__main__":
+    main()
