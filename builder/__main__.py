@@ -1,4 +1,4 @@
-"""What happens when ``seatsmith`` starts: parse, run, and turn every error into a message and an exit code."""
+"""What happens when ``seatsmith`` starts: parse, run, turn every error into a message and an exit code."""
 
 import logging
 import os

@@ -1,7 +1,7 @@
 """Where do the external programs come from, and how is one of them run?
 
-All come from one Debian tree made by mmdebstrap, the *tools tree*, cached by the hash of its package
-list. A program of the tree runs inside ``mkosi-sandbox`` (pure Python, part of mkosi), with the tree's /usr in
+All come from one Debian tree made by mmdebstrap, the *tools tree*, cached by the hash of its package list.
+A program of the tree runs inside ``mkosi-sandbox`` (pure Python, part of mkosi), with the tree's /usr in
 place of the host's and everything else of the host at its own path, so that arguments need no translation.
 ``SEATSMITH_TOOLS=host`` takes the host's own programs instead.
 """
