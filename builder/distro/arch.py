@@ -1,0 +1,212 @@
+"""How are the packages of an Arch image resolved by pacman, and laid out for an offline build?"""
+
+import os
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from builder.distro.base import Prepared
+from builder.distro.keyring import pacman_keyring, repository_keys
+from builder.distro.packagesets import initrd_packages, wanted_packages
+from builder.distro.pacman import (
+    SyncPackage,
+    near_names,
+    pacman_conf,
+    read_database,
+    refused,
+    run_pacman,
+)
+from builder.distro.pin import pin_databases, pin_packages
+from builder.errors import InputError
+from builder.files import file_digest, json_digest
+from builder.lock import Lock
+from builder.profile import Profile
+from builder.run import ProgramError
+from builder.sources import STANDIN_SCHEME, Source, reachable
+from builder.store import Store
+from builder.tools import Tools
+
+ARCHIVE = "https://archive.archlinux.org"  # https://wiki.archlinux.org/title/Arch_Linux_Archive
+OFFICIAL = ("core", "extra")
+PACKAGE_SIGNED = "Required DatabaseOptional"  # Arch signs packages, not databases
+ALL_SIGNED = "Required DatabaseRequired"
+
+
+class Arch:
+    """Arch Linux, from the Archive by date or from the stand-in."""
+
+    probe_url = f"{ARCHIVE}/repos/"
+
+    def wanted(self, profile: Profile) -> list[str]:
+        return wanted_packages(profile)
+
+    def request(self, profile: Profile, profiles: Path) -> str:
+        repositories = [
+            {**r.model_dump(mode="json"), "key": file_digest(profiles / r.key)} for r in profile.repositories
+        ]
+        initrd = initrd_packages(profile) if profile.bootable else []
+        return json_digest(
+            {"packages": self.wanted(profile), "initrd": initrd, "repositories": repositories}
+        )
+
+    def resolve(
+        self,
+        profile: Profile,
+        *,
+        source: Source,
+        date: str | None,
+        profiles: Path,
+        store: Store,
+        tools: Tools,
+        scratch: Path,
+    ) -> Lock:
+        snapshot, mirrors = self.mirrors(source, date)
+        mirrors |= {r.name: r.url for r in profile.repositories}
+        with reachable(mirrors) as urls:
+            return resolve_with_pacman(
+                profile,
+                source=source,
+                snapshot=snapshot,
+                mirrors=mirrors,
+                urls=urls,
+                profiles=profiles,
+                store=store,
+                tools=tools,
+                scratch=scratch,
+            )
+
+    def mirrors(self, source: Source, date: str | None) -> tuple[str, dict[str, str]]:
+        """Snapshot date and the official repositories' URLs; the Archive has one directory a day."""
+        if source is Source.STANDIN:
+            from builder.standin import ensure_mirror
+
+            slashed = ensure_mirror().date
+            base = f"{STANDIN_SCHEME}repos/{slashed}"
+        else:
+            day = parse_day(date) if date else datetime.now(UTC) - timedelta(days=1)
+            slashed = f"{day:%Y/%m/%d}"
+            base = f"{ARCHIVE}/repos/{slashed}"
+        return slashed.replace("/", "-"), {name: f"{base}/{name}/os/x86_64" for name in OFFICIAL}
+
+    def prepare(
+        self, profile: Profile, lock: Lock, *, store: Store, profiles: Path, tools: Tools, scratch: Path
+    ) -> Prepared:
+        cache, sandbox = scratch / "pkgcache", scratch / "sandbox"
+        sync, packages = cache / "lib/pacman/sync", cache / "cache/pacman/pkg"
+        for place in (sync, packages, sandbox / "etc"):
+            place.mkdir(parents=True)
+        for file in lock.files:
+            place = sync if file.kind == "database" or ".db." in file.filename else packages
+            os.link(store.checked(file), place / file.filename)
+        keyring = pacman_keyring(
+            tools, repository_keys(profile, profiles, lock.source), archlinux=lock.source is Source.UPSTREAM
+        )
+        conf = pacman_conf(
+            {name: "file:///nowhere" for name in ordered(lock.mirrors)},
+            levels=signature_levels(profile, lock.source),
+            gpgdir=Path("/etc/seatsmith/gnupg"),
+            docs=False,
+        )
+        (sandbox / "etc/pacman.conf").write_text(conf)
+        return Prepared(
+            {
+                "Distribution": {"Distribution": ["arch"]},
+                "Build": {
+                    "CacheOnly": ["always"],
+                    "PackageCacheDirectory": [os.fspath(cache)],
+                    "SandboxTrees": [os.fspath(sandbox), f"{keyring}:/etc/seatsmith/gnupg"],
+                },
+                "Content": {"Packages": self.wanted(profile)},
+            }
+        )
+
+
+def parse_day(date: str) -> datetime:
+    try:
+        return datetime.strptime(date, "%Y-%m-%d").replace(tzinfo=UTC)
+    except ValueError as e:
+        raise InputError(f"{date!r} is not a date", hint="accepted: YYYY-MM-DD") from e
+
+
+def ordered(mirrors: dict[str, str]) -> list[str]:
+    """Repositories in pacman's order of preference: a profile's own first."""
+    return [name for name in mirrors if name not in OFFICIAL] + [n for n in OFFICIAL if n in mirrors]
+
+
+def signature_levels(profile: Profile, source: Source) -> dict[str, str]:
+    official = ALL_SIGNED if source is Source.STANDIN else PACKAGE_SIGNED
+    return dict.fromkeys(OFFICIAL, official) | {r.name: r.siglevel for r in profile.repositories}
+
+
+def resolve_with_pacman(
+    profile: Profile,
+    *,
+    source: Source,
+    snapshot: str,
+    mirrors: dict[str, str],
+    urls: dict[str, str],
+    profiles: Path,
+    store: Store,
+    tools: Tools,
+    scratch: Path,
+) -> Lock:
+    """Let pacman sync its databases and print what it would install; pin all of it."""
+    keyring = pacman_keyring(
+        tools, repository_keys(profile, profiles, source), archlinux=source is Source.UPSTREAM
+    )
+    names = ordered(mirrors)
+    levels = signature_levels(profile, source)
+    conf = scratch / "pacman.conf"
+    conf.write_text(pacman_conf({n: urls[n] for n in names}, levels=levels, gpgdir=keyring, docs=False))
+    try:
+        run_pacman(tools, scratch, conf, ["--sync", "--refresh"])
+    except ProgramError as e:
+        raise refused(e, "cannot read the package databases", urls) from e
+
+    sync = scratch / "db/sync"
+    available = {name: read_database(sync / f"{name}.db") for name in names}
+    targets = sorted({"filesystem", *wanted_packages(profile)})
+    chosen = print_targets(tools, scratch, conf, targets, available)
+    if profile.bootable:
+        # the initrd is an image of its own; its packages are resolved by themselves, as mkosi will do
+        chosen += print_targets(
+            tools, scratch, conf, sorted({"filesystem", *initrd_packages(profile)}), available
+        )
+
+    found = [available[repository][name] for repository, name in sorted(set(chosen))]
+    files = pin_databases(sync, names, store) + pin_packages(found, urls, store)
+    return Lock(
+        profile=profile.name,
+        distribution="arch",
+        source=source,
+        snapshot=snapshot,
+        request=Arch().request(profile, profiles),
+        mirrors={name: mirrors[name] for name in names},
+        files=files,
+    )
+
+
+def print_targets(
+    tools: Tools, scratch: Path, conf: Path, targets: list[str], available: dict[str, dict[str, SyncPackage]]
+) -> list[tuple[str, str]]:
+    """Repository and name of each package that pacman would install for ``targets``."""
+    argv = [
+        "--sync",
+        "--print",
+        "--print-format",
+        "%r %n",
+        "--assume-installed",
+        "initramfs",
+        "--",
+        *targets,
+    ]
+    try:
+        said = run_pacman(tools, scratch, conf, argv).text
+    except ProgramError as e:
+        unknown = [line.rsplit(": ", 1)[-1] for line in e.output.splitlines() if "target not found" in line]
+        if not unknown:
+            raise
+        known = {name for packages in available.values() for name in packages}
+        lines = [f"pacman: no package is called {name!r}{near_names(name, known)}" for name in unknown]
+        raise InputError("\n".join(lines), hint="see packages.add in the profile") from e
+    rows = [line.split(" ") for line in said.splitlines() if line.count(" ") == 1]
+    return [(repository, name) for repository, name in rows if repository in available]

@@ -1,0 +1,114 @@
+"""Which OpenPGP keys does pacman trust for a build? A keyring of exactly those."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from builder.distro.pacman import become_root
+from builder.errors import InputError, TrustError
+from builder.files import atomic_path, exclusive, file_digest, json_digest
+from builder.profile import Profile
+from builder.project import cache_home
+from builder.run import Arg
+from builder.sources import Source
+from builder.tools import Tools
+
+ARCHLINUX = "archlinux"  # name of the keyring that archlinux-keyring installs
+
+
+@dataclass(frozen=True)
+class RepositoryKey:
+    """An OpenPGP key that signs a repository: its file, and the fingerprint it must have."""
+
+    file: Path
+    fingerprint: str
+    whose: str
+
+
+def repository_keys(profile: Profile, profiles: Path, source: Source) -> list[RepositoryKey]:
+    """The keys to trust beyond archlinux-keyring: the stand-in's, and those of a profile's repositories."""
+    keys = []
+    if source is Source.STANDIN:
+        from builder.standin import ensure_mirror
+
+        mirror = ensure_mirror()
+        keys.append(RepositoryKey(mirror.public_key, mirror.fingerprint, "the stand-in"))
+    for repository in profile.repositories:
+        file = profiles / repository.key
+        keys.append(RepositoryKey(file, repository.fingerprint, f"repository {repository.name}"))
+    return keys
+
+
+def pacman_keyring(tools: Tools, keys: list[RepositoryKey], *, archlinux: bool) -> Path:
+    """A GPGDir for pacman with these keys locally signed, made once for each set of keys.
+
+    Raises TrustError for a key that is expired, revoked or not the pinned one.
+    """
+    for key in keys:
+        check_key(tools, key)
+    identity = {"keys": [(k.fingerprint, file_digest(k.file)) for k in keys], "archlinux": archlinux}
+    if archlinux:
+        identity["tools"] = str(tools.root)
+    place = cache_home() / "keyrings" / json_digest(identity)[:16]
+    if place.is_dir():
+        return place
+    with exclusive(place.with_suffix(".lock"), "the package keyring", wait=True):
+        if not place.is_dir():
+            with atomic_path(place) as made:
+                made.mkdir(mode=0o700)
+                fill_keyring(tools, made, keys, archlinux=archlinux)
+    return place
+
+
+def fill_keyring(tools: Tools, home: Path, keys: list[RepositoryKey], *, archlinux: bool) -> None:
+    def pacman_key(*argv: str | Path) -> None:
+        tools.run(["pacman-key", "--gpgdir", home, *argv], options=become_root())
+
+    try:
+        pacman_key("--init")
+        if archlinux:
+            pacman_key("--populate", ARCHLINUX)
+        for key in keys:
+            pacman_key("--add", key.file)
+            pacman_key("--lsign-key", key.fingerprint)
+    finally:
+        # the agent holds the keyring's own signing key and its sockets; neither is needed from here on
+        tools.run(["gpgconf", "--homedir", home, "--kill", "all"], options=become_root(), check=False)
+    for path in home.iterdir():
+        if path.is_socket() or path.name.startswith("S."):
+            path.unlink()
+
+
+def check_key(tools: Tools, key: RepositoryKey) -> None:
+    """Refuse a key file that does not hold the pinned key, or whose key is expired or revoked."""
+    if not key.file.is_file():
+        raise InputError(f"{key.file}: there is no such key file ({key.whose})")
+    argv: list[Arg] = ["gpg", "--batch", "--with-colons", "--show-keys", key.file]
+    listing = tools.run(argv, check=False, network=False).text
+    found = {}
+    fields: list[str] = []
+    for line in listing.splitlines():  # colon format: gnupg doc/DETAILS
+        row = line.split(":")
+        if row[0] == "pub":
+            fields = row
+        elif row[0] == "fpr" and fields:
+            found[row[9]] = fields
+            fields = []
+    wanted = key.fingerprint.replace(" ", "").upper()
+    if wanted not in found:
+        raise TrustError(
+            f"{key.file} does not hold the key {wanted} that is pinned for {key.whose}; "
+            f"it holds {', '.join(found) or 'no OpenPGP public key'}",
+            hint="check the fingerprint with the repository's owner before you change it",
+        )
+    validity, expires = found[wanted][1], found[wanted][6]
+    if validity == "r":
+        raise TrustError(
+            f"key {wanted} of {key.whose} has been revoked", hint="ask its owner for the new key"
+        )
+    if validity == "e" or (expires and int(expires) < datetime.now(UTC).timestamp()):
+        day = datetime.fromtimestamp(int(expires), UTC)
+        raise TrustError(
+            f"key {wanted} of {key.whose} expired on {day:%Y-%m-%d}",
+            hint="ask its owner for the renewed key",
+        )

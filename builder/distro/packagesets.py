@@ -1,0 +1,36 @@
+"""Which package sets does a profile ask for?"""
+
+from importlib import resources
+
+import yaml
+
+from builder.profile import Profile
+from builder.profile.model import AudioServer, DisplayServer
+
+
+def package_sets(distribution: str) -> dict[str, list[str]]:
+    """The named sets of a distribution, from its data file beside this module."""
+    text = resources.files("builder.distro").joinpath(f"{distribution}-packages.yaml").read_text()
+    sets: dict[str, list[str]] = yaml.safe_load(text)
+    return sets
+
+
+def set_names(profile: Profile) -> list[str]:
+    """A bootable environment may be a host, so it carries the host's half of the sound set-up as well."""
+    names = ["base", "wayland" if profile.display.server is DisplayServer.WAYLAND else "x11"]
+    if profile.audio.server is not AudioServer.NONE:
+        names.append(f"{profile.audio.server}-{'host' if profile.bootable else 'client'}")
+    if profile.bootable:
+        names.append("bootable")
+    return names
+
+
+def wanted_packages(profile: Profile) -> list[str]:
+    """Sorted names: the sets of the profile, plus what it adds, minus what it removes."""
+    sets = package_sets(profile.distribution)
+    names = {name for s in set_names(profile) for name in sets[s]} | set(profile.packages.add)
+    return sorted(names - set(profile.packages.remove))
+
+
+def initrd_packages(profile: Profile) -> list[str]:
+    return sorted(package_sets(profile.distribution)["initrd"])

@@ -1,0 +1,143 @@
+"""How is pacman called, configured and given keys, and how are its databases read?
+
+Formats: pacman.conf(5), repo-add(8); a sync database is a tar of NAME-VERSION/desc in ``%FIELD%`` blocks.
+"""
+
+import base64
+import difflib
+import io
+import os
+import re
+import tarfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from builder.errors import InputError, MachineError, SeatsmithError, TrustError
+from builder.run import Arg, ProgramError, Result
+from builder.tools import Tools
+
+DOCUMENTATION = ("doc", "man", "groff", "gtk-doc", "info")
+MAX_SIGNATURE = 65536  # bytes
+
+
+@dataclass(frozen=True)
+class SyncPackage:
+    """One package as a sync database describes it."""
+
+    repository: str
+    name: str
+    version: str
+    filename: str
+    size: int
+    sha256: str
+    signature: bytes
+
+
+def pacman_conf(servers: dict[str, str], *, levels: dict[str, str], gpgdir: Path, docs: bool) -> str:
+    """A pacman.conf(5) with these repositories, in this order."""
+    lines = ["[options]", "Architecture = x86_64", "SigLevel = Required", "LocalFileSigLevel = Optional"]
+    lines += [f"GPGDir = {gpgdir}", "ParallelDownloads = 5"]
+    if not docs:
+        lines += [f"NoExtract = usr/share/{place}/*" for place in DOCUMENTATION]
+    for name, url in servers.items():
+        lines += ["", f"[{name}]", f"SigLevel = {levels[name]}", f"Server = {url}"]
+    return "\n".join(lines) + "\n"
+
+
+def become_root() -> list[str]:
+    """mkosi-sandbox options with which pacman believes to be root when the caller is not."""
+    return [] if os.geteuid() == 0 else ["--become-root", "--suppress-chown"]
+
+
+def run_pacman(tools: Tools, scratch: Path, conf: Path, argv: Sequence[str]) -> Result:
+    """Run pacman on an empty root below ``scratch``."""
+    for name in ("root", "db", "cache"):
+        (scratch / name).mkdir(exist_ok=True)
+    words: list[Arg] = [
+        "pacman",
+        "--root",
+        scratch / "root",
+        "--dbpath",
+        scratch / "db",
+        "--cachedir",
+        scratch / "cache",
+    ]
+    words += [
+        "--config",
+        conf,
+        "--logfile",
+        "/dev/null",
+        "--noconfirm",
+        "--noprogressbar",
+        "--color",
+        "never",
+    ]
+    return tools.run([*words, *argv], options=become_root())
+
+
+def refused(error: ProgramError, what: str, urls: dict[str, str]) -> SeatsmithError:
+    """Pacman's own words, once, as the error they stand for."""
+    text = error.output
+    lines = [line for line in text.splitlines() if line.startswith(("error:", "warning:"))]
+    message = f"{what}:\n" + "\n".join(
+        f"  pacman: {line}" for line in dict.fromkeys(lines or [text.strip()])
+    )
+    if re.search(r"signature|unknown trust|key \"?[0-9A-F]{8}|PGP", text):
+        return TrustError(
+            message, hint="the repository is not signed by the key that the profile or lock names"
+        )
+    return MachineError(message, hint=f"is {next(iter(urls.values()))} right, and does it answer?")
+
+
+def near_names(name: str, known: set[str]) -> str:
+    near = difflib.get_close_matches(name, sorted(known), n=3)
+    return f"; did you mean {', '.join(near)}?" if near else ""
+
+
+def read_database(path: Path) -> dict[str, SyncPackage]:
+    """All packages of a sync database by name. Raises InputError where it is damaged."""
+    packages = {}
+    try:
+        with tarfile.open(fileobj=io.BytesIO(decompressed(path.read_bytes()))) as tar:
+            for info in tar:
+                if info.isfile() and info.name.endswith("/desc"):
+                    text = tar.extractfile(info).read().decode()  # type: ignore[union-attr]
+                    package = sync_package(path.stem, fields_of(text))
+                    packages[package.name] = package
+    except (tarfile.TarError, KeyError, ValueError, EOFError) as e:
+        raise InputError(f"package database {path.name} is damaged: {e}") from e
+    return packages
+
+
+def decompressed(data: bytes) -> bytes:
+    if data.startswith(b"\x28\xb5\x2f\xfd"):  # zstd frame magic, RFC 8878
+        import zstandard
+
+        return zstandard.ZstdDecompressor().decompressobj().decompress(data)
+    return data  # tarfile knows gzip, bzip2 and xz
+
+
+def fields_of(text: str) -> dict[str, str]:
+    """The ``%FIELD%`` blocks of a desc file; of a list, the lines."""
+    fields = {}
+    for block in text.split("\n\n"):
+        head, _, body = block.strip("\n").partition("\n")
+        if head.startswith("%") and head.endswith("%"):
+            fields[head.strip("%")] = body
+    return fields
+
+
+def sync_package(repository: str, fields: dict[str, str]) -> SyncPackage:
+    filename = fields["FILENAME"]
+    if "/" in filename or filename.startswith("."):
+        raise ValueError(f"{filename!r} is not a file name")
+    return SyncPackage(
+        repository=repository,
+        name=fields["NAME"],
+        version=fields["VERSION"],
+        filename=filename,
+        size=int(fields["CSIZE"]),
+        sha256=fields["SHA256SUM"],
+        signature=base64.b64decode(fields.get("PGPSIG", "")),
+    )

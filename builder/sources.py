@@ -1,0 +1,65 @@
+"""Where do packages come from: the distribution's mirrors, or the embedded stand-in?"""
+
+import contextlib
+from collections.abc import Iterator
+from enum import StrEnum
+
+from builder import ui
+from builder.errors import InputError, MachineError
+
+STANDIN_SCHEME = "standin:"
+PROBE_TIMEOUT = 4.0  # seconds; "auto" must not keep a person waiting
+
+
+class Source(StrEnum):
+    UPSTREAM = "upstream"
+    STANDIN = "standin"
+
+
+def choose_source(wanted: str, probe_url: str) -> Source:
+    """Resolve ``auto``: upstream when it answers, else the stand-in, with a plain warning.
+
+    Raises InputError for an unknown word, MachineError where ``upstream`` was named and does not answer.
+    """
+    if wanted == "standin":
+        return Source.STANDIN
+    if wanted not in ("auto", "upstream"):
+        raise InputError(f"unknown source {wanted!r}", hint="accepted: auto, upstream, standin")
+    if (problem := probe(probe_url)) is None:
+        return Source.UPSTREAM
+    if wanted == "upstream":
+        raise MachineError(
+            f"{probe_url} does not answer: {problem}",
+            hint="check the network, or build from the stand-in with SOURCE=standin",
+        )
+    ui.current().warn(
+        f"{probe_url} does not answer; building from the embedded stand-in (Debian packages under the "
+        "distribution's names). The result is for trying and testing, and says so."
+    )
+    return Source.STANDIN
+
+
+def probe(url: str) -> str | None:
+    """Why ``url`` cannot be used, or None if it can."""
+    import httpx
+
+    try:
+        answer = httpx.head(url, timeout=PROBE_TIMEOUT, follow_redirects=True)
+    except (httpx.HTTPError, httpx.InvalidURL) as e:
+        return str(e) or type(e).__name__
+    return None if answer.status_code < 400 else f"HTTP status {answer.status_code}"
+
+
+@contextlib.contextmanager
+def reachable(mirrors: dict[str, str]) -> Iterator[dict[str, str]]:
+    """The URLs to use for a lock's mirrors now: ``standin:`` ones are served on loopback while inside."""
+    if not any(url.startswith(STANDIN_SCHEME) for url in mirrors.values()):
+        yield mirrors
+        return
+    from builder.standin import ensure_mirror, serve
+
+    with serve(ensure_mirror().root) as base:
+        yield {
+            name: f"{base}/{url.removeprefix(STANDIN_SCHEME)}" if url.startswith(STANDIN_SCHEME) else url
+            for name, url in mirrors.items()
+        }

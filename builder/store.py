@@ -1,0 +1,189 @@
+"""Where are fetched files kept, and how do we know that they are what the lock names?
+
+The store is a directory of files named by their SHA-256. What is in it has been checked on the way in, and
+is checked again on the way out, since disks and people change files.
+"""
+
+import os
+import shutil
+import tarfile
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from builder import ui
+from builder.errors import InputError, MachineError, TrustError
+from builder.files import CHUNK, file_digest, no_space_named
+from builder.lock import Lock, LockedFile
+
+if TYPE_CHECKING:
+    import httpx
+
+PARALLEL = 8
+ATTEMPTS = 4
+TIMEOUT = 20.0  # seconds without a byte
+MAX_REDIRECTS = 5
+RETRY_STATUS = {408, 425, 429, 500, 502, 503, 504}
+
+
+class Store:
+    """Content-addressed files below ``root``, shared by all profiles."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def path(self, sha256: str) -> Path:
+        return self.root / sha256[:2] / sha256
+
+    def has(self, file: LockedFile) -> bool:
+        """Whether a file is there with the right size (its digest is checked when it is used)."""
+        try:
+            return self.path(file.sha256).stat().st_size == file.size
+        except FileNotFoundError:
+            return False
+
+    def checked(self, file: LockedFile) -> Path:
+        """The path of a stored file after checking its digest; a damaged one is removed and refused."""
+        path = self.path(file.sha256)
+        if not path.is_file():
+            raise InputError(f"{file.title} is not in the store", hint="fetch it: seatsmith fetch PROFILE")
+        found = file_digest(path)
+        if found != file.sha256:
+            path.unlink()
+            raise TrustError(
+                f"{file.title} ({file.filename}) in the store is not what was put there:\n"
+                f"  expected sha256 {file.sha256}\n  found    sha256 {found}",
+                hint="it has been removed; run the command again to fetch it anew",
+            )
+        return path
+
+    def adopt(self, source: Path, file: LockedFile) -> Path:
+        """Check a finished download and move it in. Raises TrustError on a wrong size or digest."""
+        size, found = source.stat().st_size, file_digest(source)
+        if size != file.size or found != file.sha256:
+            source.unlink()
+            raise TrustError(
+                f"{file.title} ({file.filename}) is not the file that the lock names:\n"
+                f"  expected {file.size} bytes, sha256 {file.sha256}\n"
+                f"  found    {size} bytes, sha256 {found}",
+                hint="the mirror or the way to it changed the file; if the mirror is right, renew the lock",
+            )
+        path = self.path(file.sha256)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        source.chmod(0o644)
+        source.replace(path)
+        return path
+
+    def fetch(self, lock: Lock, urls: dict[str, str]) -> None:
+        """Fetch what the lock names and the store lacks, in parallel, resuming what was interrupted.
+
+        ``urls`` gives each repository's URL now. Raises TrustError for a wrong file, MachineError for a
+        mirror that cannot be used.
+        """
+        missing = [f for f in lock.files if not self.has(f)]
+        if not missing:
+            return
+        import httpx
+
+        self.root.mkdir(parents=True, exist_ok=True)
+        total = sum(f.size for f in missing)
+        limits = httpx.Limits(max_connections=PARALLEL)
+        with (
+            ui.current().step(f"Fetching {len(missing)} files", total=total) as meter,
+            httpx.Client(
+                timeout=TIMEOUT, limits=limits, max_redirects=MAX_REDIRECTS, follow_redirects=True
+            ) as http,
+            ThreadPoolExecutor(PARALLEL) as pool,
+            no_space_named(self.root),
+        ):
+            jobs = [pool.submit(fetch_one, self, http, f, urls[f.repository], meter) for f in missing]
+            try:
+                wait(jobs, return_when=FIRST_EXCEPTION)
+                for job in jobs:
+                    if job.done():
+                        job.result()
+            finally:
+                pool.shutdown(wait=True, cancel_futures=True)
+
+    def export(self, lock: Lock, archive: Path) -> None:
+        """Write a lock's inputs into one tar, for a machine without network."""
+        with tarfile.open(archive, "w", format=tarfile.PAX_FORMAT) as tar:
+            for file in sorted({f.sha256: f for f in lock.files}.values(), key=lambda f: f.sha256):
+                info = tarfile.TarInfo(file.sha256)
+                info.size = file.size
+                with self.checked(file).open("rb") as f:
+                    tar.addfile(info, f)
+
+    def load(self, archive: Path) -> int:
+        """Take the files of an exported tar in, each checked against its name; return how many."""
+        taken = 0
+        with tarfile.open(archive, "r|") as tar:
+            for info in tar:
+                name = info.name
+                if not info.isfile() or len(name) != 64 or set(name) - set("0123456789abcdef"):
+                    raise InputError(f"{archive}: {name!r} does not belong into a store export")
+                content = tar.extractfile(info)
+                assert content is not None
+                part = self.root / f".import.{os.getpid()}"
+                self.root.mkdir(parents=True, exist_ok=True)
+                with no_space_named(self.root), part.open("wb") as f:
+                    shutil.copyfileobj(content, f, CHUNK)
+                entry = LockedFile(kind="package", repository="", path=name, size=info.size, sha256=name)
+                self.adopt(part, entry)
+                taken += 1
+        return taken
+
+
+def fetch_one(store: Store, http: "httpx.Client", file: LockedFile, base: str, meter: ui.Meter) -> Path:
+    """Fetch one file, trying again where that can help."""
+    import httpx
+
+    url = f"{base.rstrip('/')}/{file.path}"
+    part = store.root / f"{file.sha256}.part"
+    problem = ""
+    for attempt in range(ATTEMPTS):
+        if attempt:
+            time.sleep(min(8.0, 0.5 * 2**attempt))
+        try:
+            problem = download(http, url, part, file.size, meter)
+        except httpx.TooManyRedirects:
+            part.unlink(missing_ok=True)
+            raise MachineError(f"{url}: more than {MAX_REDIRECTS} redirects") from None
+        except httpx.HTTPError as e:
+            problem = f"{type(e).__name__}: {e}".rstrip(": ")
+        if not problem:
+            return store.adopt(part, file)
+        if problem.startswith("HTTP status ") and int(problem.split()[-1]) not in RETRY_STATUS:
+            break
+    raise MachineError(
+        f"cannot fetch {file.title} from {url}: {problem}",
+        hint="mirrors delete old files: renew the lock, or import the files with `seatsmith store import`",
+    )
+
+
+def download(http: "httpx.Client", url: str, part: Path, size: int, meter: ui.Meter) -> str:
+    """Download into ``part``, going on where an earlier try stopped; return what went wrong, or nothing."""
+    have = part.stat().st_size if part.exists() else 0
+    if have >= size:
+        part.unlink(missing_ok=True)
+        have = 0
+    headers = {"Range": f"bytes={have}-"} if have else {}
+    with http.stream("GET", url, headers=headers) as answer:
+        if answer.status_code not in (200, 206):
+            return f"HTTP status {answer.status_code}"
+        if answer.status_code == 200:
+            have = 0
+        with part.open("ab" if have else "wb") as f:
+            for block in answer.iter_raw(CHUNK):
+                have += len(block)
+                if have > size:
+                    return ""  # too long: the digest check says what came
+                f.write(block)
+                meter.advance(len(block))
+    return "" if have == size else f"the connection ended after {have} of {size} bytes"
+
+
+def missing_files(store: Store, files: Iterable[LockedFile]) -> Sequence[LockedFile]:
+    return [f for f in files if not store.has(f)]
