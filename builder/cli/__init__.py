@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from builder import __version__, ui
-from builder.cli import tools
+from builder.cli import sign, tools
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -35,3 +35,4 @@ def common(
 
 
 tools.register(app)
+sign.register(app)

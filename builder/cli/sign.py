@@ -1,0 +1,98 @@
+"""``seatsmith sign`` and ``seatsmith verify-signature``: who vouches for a result."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from builder.cli.output import show
+
+if TYPE_CHECKING:
+    from builder.outputs.verify import Report
+
+Keys = Annotated[
+    list[Path] | None,
+    typer.Option("--key", help="Trusted public key file or directory of them (default: ci/keys/)."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+def register(app: typer.Typer) -> None:
+    app.command("sign")(sign)
+    app.command("verify-signature")(verify_signature)
+
+
+def default_keys(given: list[Path] | None) -> list[Path]:
+    """The key files to trust: those named, else the release keys of the checkout."""
+    if given:
+        return given
+    from builder.project import find_project
+
+    return [find_project().root / "ci/keys"]
+
+
+def sign(
+    directory: Annotated[Path, typer.Argument(help="A result directory, such as dist/work.")],
+    key: Annotated[
+        str,
+        typer.Option(envvar="SIGNING_KEY", help="Secret key file, fd:N, or fingerprint in your agent."),
+    ],
+    json: AsJson = False,
+) -> None:
+    """Sign the checksums of a result; only SHA256SUMS is read."""
+    from builder.outputs.sign import sign_checksums
+
+    made = sign_checksums(directory, key)
+    show({"directory": directory, "fingerprint": made.fingerprint}, f"{directory}: {made}", as_json=json)
+
+
+def verify_signature(
+    directory: Annotated[Path, typer.Argument(help="A result directory, such as dist/work.")],
+    key: Keys = None,
+    profile: Annotated[
+        str | None, typer.Option(help="The profile whose image this must be (default: any).")
+    ] = None,
+    allow_unsigned: Annotated[
+        bool, typer.Option("--allow-unsigned", help="Check everything but the signature.")
+    ] = False,
+    json: AsJson = False,
+) -> None:
+    """Check signature, checksums, manifest and provenance of a result; exit code 4 if anything is wrong."""
+    from builder.errors import InputError
+    from builder.outputs.sign import trusted_keys
+    from builder.outputs.verify import verify_directory
+
+    if not directory.is_dir():
+        raise InputError(f"there is no directory {directory}")
+    keys = [] if allow_unsigned and not key else trusted_keys(default_keys(key))
+    report = verify_directory(directory, keys=keys, require_signature=not allow_unsigned, profile=profile)
+    if json:
+        show(report_json(report), "", as_json=True)
+    report.raise_for_problems()
+    if not json:
+        by = str(report.signature) if report.signature else "NOT signed"
+        show(
+            None,
+            f"{directory}: {report.profile} {report.version} from {report.source}, "
+            f"{len(report.digests)} files as listed, {by}",
+            as_json=False,
+        )
+
+
+def report_json(report: "Report") -> dict[str, object]:
+    signature = report.signature
+    return {
+        "ok": report.ok,
+        "profile": report.profile,
+        "version": report.version,
+        "source": report.source,
+        "signature": signature
+        and {
+            "verdict": signature.verdict,
+            "fingerprint": signature.fingerprint,
+            "key_id": signature.key_id,
+            "made": signature.made,
+        },
+        "files": report.digests,
+        "problems": report.problems,
+    }

@@ -1,0 +1,1 @@
+"""What is said about a built image, and who vouches for it?"""
