@@ -34,6 +34,8 @@ def tree_digest(root: Path) -> str:
     digest = hashlib.sha256()
     paths = sorted(root.rglob("*")) if root.is_dir() else [root]
     for path in paths:
+        if path.suffix == ".pyc" or path.name == "__pycache__":
+            continue
         stat = path.lstat()
         kind = "l" if path.is_symlink() else "d" if path.is_dir() else "f"
         name = path.relative_to(root).as_posix() if path != root else ""

@@ -79,10 +79,17 @@ def write_lock(path: Path, lock: Lock) -> None:
 def read_lock(path: Path) -> Lock:
     """Read a lock. Raises InputError naming what is wrong in it."""
     try:
-        data: Any = json.loads(path.read_text())
+        text = path.read_text(errors="replace")
     except FileNotFoundError as e:
         raise InputError(f"there is no lock {path}", hint="make one with: seatsmith lock PROFILE") from e
-    except (ValueError, OSError) as e:
+    return parse_lock(text, path)
+
+
+def parse_lock(text: str, path: Path) -> Lock:
+    """Read a lock's text; ``path`` is what errors name."""
+    try:
+        data: Any = json.loads(text)
+    except ValueError as e:
         raise InputError(f"{path}: not a lock: {e}", hint="renew it with: seatsmith lock PROFILE") from e
     try:
         return Lock.model_validate(data)

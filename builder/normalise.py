@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Which traces of the build's time and machine does an image carry, and how are they taken out?
 
-mkosi runs this file as a finalize script, with the tools tree's Python and nothing of this package to import.
+mkosi runs this file as a finalize script, with the tools tree's Python; it imports nothing of this package.
 It changes the tree at $BUILDROOT; times become $SOURCE_DATE_EPOCH. Idempotent.
 """
 
@@ -84,7 +84,7 @@ def fix_pacman(local: Path, epoch: int) -> None:
 
 
 def fix_portage(database: Path, epoch: int) -> None:
-    """Set the times in portage's database (vdb CONTENTS: ``obj PATH MD5 MTIME``, ``sym PATH -> TARGET MTIME``)."""
+    """Set the times in portage's database (vdb CONTENTS: ``obj PATH MD5 MTIME``, ``sym A -> B MTIME``)."""
     for package in sorted(database.glob("*/*")):
         remove(package / "metadata")
         contents = package / "CONTENTS"

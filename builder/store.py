@@ -4,11 +4,10 @@ The store is a directory of files named by their SHA-256. What is in it has been
 is checked again on the way out, since disks and people change files.
 """
 
-import os
+import io
 import shutil
 import tarfile
 import time
-from collections.abc import Iterable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,11 +15,13 @@ from typing import TYPE_CHECKING
 from builder import ui
 from builder.errors import InputError, MachineError, TrustError
 from builder.files import CHUNK, file_digest, no_space_named
-from builder.lock import Lock, LockedFile
+from builder.lock import Lock, LockedFile, lock_text, parse_lock
 
 if TYPE_CHECKING:
     import httpx
 
+LOCK_MEMBER = "lock.json"
+MAX_LOCK = 64 << 20  # bytes
 PARALLEL = 8
 ATTEMPTS = 4
 TIMEOUT = 20.0  # seconds without a byte
@@ -107,33 +108,53 @@ class Store:
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
 
-    def export(self, lock: Lock, archive: Path) -> None:
-        """Write a lock's inputs into one tar, for a machine without network."""
+    def export(self, lock: Lock, archive: Path) -> int:
+        """Write a lock and its inputs into one tar, for a machine without network; return how many files."""
+        files = sorted({f.sha256: f for f in lock.files}.values(), key=lambda f: f.sha256)
+        text = lock_text(lock).encode()
         with tarfile.open(archive, "w", format=tarfile.PAX_FORMAT) as tar:
-            for file in sorted({f.sha256: f for f in lock.files}.values(), key=lambda f: f.sha256):
+            head = tarfile.TarInfo(LOCK_MEMBER)
+            head.size = len(text)
+            tar.addfile(head, io.BytesIO(text))
+            for file in files:
                 info = tarfile.TarInfo(file.sha256)
                 info.size = file.size
                 with self.checked(file).open("rb") as f:
                     tar.addfile(info, f)
+        return len(files)
 
-    def load(self, archive: Path) -> int:
-        """Take the files of an exported tar in, each checked against its name; return how many."""
+    def load(self, archive: Path) -> tuple[Lock, int]:
+        """Take an exported tar in: its lock, and the files that the lock names, each checked.
+
+        Raises InputError for anything else in the tar, TrustError for a changed file.
+        """
+        self.root.mkdir(parents=True, exist_ok=True)
+        try:
+            with tarfile.open(archive, "r|") as tar, no_space_named(self.root):
+                return self.load_members(tar, archive)
+        except (tarfile.TarError, EOFError) as e:
+            raise InputError(f"{archive} is not a store export: {e}") from e
+
+    def load_members(self, tar: tarfile.TarFile, archive: Path) -> tuple[Lock, int]:
+        lock: Lock | None = None
+        named: dict[str, LockedFile] = {}
         taken = 0
-        with tarfile.open(archive, "r|") as tar:
-            for info in tar:
-                name = info.name
-                if not info.isfile() or len(name) != 64 or set(name) - set("0123456789abcdef"):
-                    raise InputError(f"{archive}: {name!r} does not belong into a store export")
-                content = tar.extractfile(info)
-                assert content is not None
-                part = self.root / f".import.{os.getpid()}"
-                self.root.mkdir(parents=True, exist_ok=True)
-                with no_space_named(self.root), part.open("wb") as f:
-                    shutil.copyfileobj(content, f, CHUNK)
-                entry = LockedFile(kind="package", repository="", path=name, size=info.size, sha256=name)
-                self.adopt(part, entry)
-                taken += 1
-        return taken
+        for info in tar:
+            content = tar.extractfile(info) if info.isfile() else None
+            if content is None or (info.name not in named and (lock or info.name != LOCK_MEMBER)):
+                raise InputError(f"{archive}: {info.name!r} does not belong into a store export")
+            if lock is None:
+                lock = parse_lock(content.read(MAX_LOCK).decode(errors="replace"), archive)
+                named = {f.sha256: f for f in lock.files}
+                continue
+            part = self.root / f"{info.name}.import"
+            with part.open("wb") as f:
+                shutil.copyfileobj(content, f, CHUNK)
+            self.adopt(part, named[info.name])
+            taken += 1
+        if lock is None:
+            raise InputError(f"{archive} holds no lock")
+        return lock, taken
 
 
 def fetch_one(store: Store, http: "httpx.Client", file: LockedFile, base: str, meter: ui.Meter) -> Path:
@@ -183,7 +204,3 @@ def download(http: "httpx.Client", url: str, part: Path, size: int, meter: ui.Me
                 f.write(block)
                 meter.advance(len(block))
     return "" if have == size else f"the connection ended after {have} of {size} bytes"
-
-
-def missing_files(store: Store, files: Iterable[LockedFile]) -> Sequence[LockedFile]:
-    return [f for f in files if not store.has(f)]

@@ -35,4 +35,5 @@ def common(
 
 
 tools.register(app)
+image.register(app)
 sign.register(app)

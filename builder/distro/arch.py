@@ -20,6 +20,7 @@ from builder.errors import InputError
 from builder.files import file_digest, json_digest
 from builder.lock import Lock
 from builder.profile import Profile
+from builder.project import Project
 from builder.run import ProgramError
 from builder.sources import STANDIN_SCHEME, Source, reachable
 from builder.store import Store
@@ -39,11 +40,12 @@ class Arch:
     def wanted(self, profile: Profile) -> list[str]:
         return wanted_packages(profile)
 
-    def request(self, profile: Profile, profiles: Path) -> str:
+    def request(self, profile: Profile, project: Project) -> str:
         repositories = [
-            {**r.model_dump(mode="json"), "key": file_digest(profiles / r.key)} for r in profile.repositories
+            {**r.model_dump(mode="json"), "key": file_digest(project.profiles / r.key)}
+            for r in profile.repositories
         ]
-        initrd = initrd_packages(profile) if profile.bootable else []
+        initrd = initrd_packages(profile, project) if profile.bootable else []
         return json_digest(
             {"packages": self.wanted(profile), "initrd": initrd, "repositories": repositories}
         )
@@ -54,7 +56,7 @@ class Arch:
         *,
         source: Source,
         date: str | None,
-        profiles: Path,
+        project: Project,
         store: Store,
         tools: Tools,
         scratch: Path,
@@ -68,7 +70,7 @@ class Arch:
                 snapshot=snapshot,
                 mirrors=mirrors,
                 urls=urls,
-                profiles=profiles,
+                project=project,
                 store=store,
                 tools=tools,
                 scratch=scratch,
@@ -88,7 +90,7 @@ class Arch:
         return slashed.replace("/", "-"), {name: f"{base}/{name}/os/x86_64" for name in OFFICIAL}
 
     def prepare(
-        self, profile: Profile, lock: Lock, *, store: Store, profiles: Path, tools: Tools, scratch: Path
+        self, profile: Profile, lock: Lock, *, store: Store, project: Project, tools: Tools, scratch: Path
     ) -> Prepared:
         cache, sandbox = scratch / "pkgcache", scratch / "sandbox"
         sync, packages = cache / "lib/pacman/sync", cache / "cache/pacman/pkg"
@@ -98,7 +100,7 @@ class Arch:
             place = sync if file.kind == "database" or ".db." in file.filename else packages
             os.link(store.checked(file), place / file.filename)
         keyring = pacman_keyring(
-            tools, repository_keys(profile, profiles, lock.source), archlinux=lock.source is Source.UPSTREAM
+            tools, repository_keys(profile, project, lock.source), archlinux=lock.source is Source.UPSTREAM
         )
         conf = pacman_conf(
             {name: "file:///nowhere" for name in ordered(lock.mirrors)},
@@ -144,14 +146,14 @@ def resolve_with_pacman(
     snapshot: str,
     mirrors: dict[str, str],
     urls: dict[str, str],
-    profiles: Path,
+    project: Project,
     store: Store,
     tools: Tools,
     scratch: Path,
 ) -> Lock:
     """Let pacman sync its databases and print what it would install; pin all of it."""
     keyring = pacman_keyring(
-        tools, repository_keys(profile, profiles, source), archlinux=source is Source.UPSTREAM
+        tools, repository_keys(profile, project, source), archlinux=source is Source.UPSTREAM
     )
     names = ordered(mirrors)
     levels = signature_levels(profile, source)
@@ -169,7 +171,7 @@ def resolve_with_pacman(
     if profile.bootable:
         # the initrd is an image of its own; its packages are resolved by themselves, as mkosi will do
         chosen += print_targets(
-            tools, scratch, conf, sorted({"filesystem", *initrd_packages(profile)}), available
+            tools, scratch, conf, sorted({"filesystem", *initrd_packages(profile, project)}), available
         )
 
     found = [available[repository][name] for repository, name in sorted(set(chosen))]
@@ -179,7 +181,7 @@ def resolve_with_pacman(
         distribution="arch",
         source=source,
         snapshot=snapshot,
-        request=Arch().request(profile, profiles),
+        request=Arch().request(profile, project),
         mirrors={name: mirrors[name] for name in names},
         files=files,
     )

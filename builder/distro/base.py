@@ -6,6 +6,7 @@ from typing import Protocol
 
 from builder.lock import Lock
 from builder.profile import Profile
+from builder.project import Project
 from builder.sources import Source
 from builder.store import Store
 from builder.tools import Tools
@@ -28,7 +29,7 @@ class Backend(Protocol):
         """The package names that a profile asks for, sorted: its base set, and what it adds."""
         ...
 
-    def request(self, profile: Profile, profiles: Path) -> str:
+    def request(self, profile: Profile, project: Project) -> str:
         """Digest of everything that makes a lock stale when it changes."""
         ...
 
@@ -38,7 +39,7 @@ class Backend(Protocol):
         *,
         source: Source,
         date: str | None,
-        profiles: Path,
+        project: Project,
         store: Store,
         tools: Tools,
         scratch: Path,
@@ -50,7 +51,7 @@ class Backend(Protocol):
         ...
 
     def prepare(
-        self, profile: Profile, lock: Lock, *, store: Store, profiles: Path, tools: Tools, scratch: Path
+        self, profile: Profile, lock: Lock, *, store: Store, project: Project, tools: Tools, scratch: Path
     ) -> Prepared:
         """Lay the locked files out below ``scratch`` as the package manager wants them; no network."""
         ...

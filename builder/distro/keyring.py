@@ -8,7 +8,7 @@ from builder.distro.pacman import become_root
 from builder.errors import InputError, TrustError
 from builder.files import atomic_path, exclusive, file_digest, json_digest
 from builder.profile import Profile
-from builder.project import cache_home
+from builder.project import Project, cache_home
 from builder.run import Arg
 from builder.sources import Source
 from builder.tools import Tools
@@ -25,7 +25,7 @@ class RepositoryKey:
     whose: str
 
 
-def repository_keys(profile: Profile, profiles: Path, source: Source) -> list[RepositoryKey]:
+def repository_keys(profile: Profile, project: Project, source: Source) -> list[RepositoryKey]:
     """The keys to trust beyond archlinux-keyring: the stand-in's, and those of a profile's repositories."""
     keys = []
     if source is Source.STANDIN:
@@ -34,7 +34,7 @@ def repository_keys(profile: Profile, profiles: Path, source: Source) -> list[Re
         mirror = ensure_mirror()
         keys.append(RepositoryKey(mirror.public_key, mirror.fingerprint, "the stand-in"))
     for repository in profile.repositories:
-        file = profiles / repository.key
+        file = project.profiles / repository.key
         keys.append(RepositoryKey(file, repository.fingerprint, f"repository {repository.name}"))
     return keys
 

@@ -1,11 +1,13 @@
 """Which package sets does a profile ask for?"""
 
+from configparser import ConfigParser
 from importlib import resources
 
 import yaml
 
 from builder.profile import Profile
 from builder.profile.model import AudioServer, DisplayServer
+from builder.project import Project
 
 
 def package_sets(distribution: str) -> dict[str, list[str]]:
@@ -32,5 +34,10 @@ def wanted_packages(profile: Profile) -> list[str]:
     return sorted(names - set(profile.packages.remove))
 
 
-def initrd_packages(profile: Profile) -> list[str]:
-    return sorted(package_sets(profile.distribution)["initrd"])
+def initrd_packages(profile: Profile, project: Project) -> list[str]:
+    """What mkosi installs into the initrd, from the settings of that image."""
+    conf = project.root / f"mkosi.images/initrd/mkosi.conf.d/{profile.distribution}.conf"
+    settings = ConfigParser(delimiters="=", comment_prefixes="#", interpolation=None)
+    settings.optionxform = str  # type: ignore[assignment,method-assign]
+    settings.read(conf)
+    return sorted(settings.get("Content", "Packages", fallback="").split())

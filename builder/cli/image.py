@@ -1,0 +1,162 @@
+"""``seatsmith image``, ``lock``, ``fetch``, ``verify``, ``mkosi``, ``store``: from a profile to an image."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from builder.cli.output import show
+
+Name = Annotated[str, typer.Argument(help="The profile's name: a file below profiles/.")]
+SourceOption = Annotated[
+    str,
+    typer.Option("--source", envvar="SOURCE", help="auto, upstream or standin."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Locked = Annotated[bool, typer.Option("--locked", help="Refuse to make or renew a lock (CI, releases).")]
+
+store_app = typer.Typer(no_args_is_help=True, help="The store of fetched packages.")
+
+
+def register(app: typer.Typer) -> None:
+    app.command("image")(image)
+    app.command("lock")(lock)
+    app.command("fetch")(fetch)
+    app.command("verify")(verify)
+    app.command("mkosi", context_settings={"ignore_unknown_options": True})(pass_to_mkosi)
+    app.add_typer(store_app, name="store")
+
+
+def image(
+    name: Name,
+    source: SourceOption = "auto",
+    locked: Locked = False,
+    force: Annotated[bool, typer.Option("--force", help="Build even where nothing changed.")] = False,
+    version: Annotated[str | None, typer.Option("--image-version", help="Default: the lock's date.")] = None,
+    json: Json = False,
+) -> None:
+    """Build a profile's image and put it, with its host bundle and papers, into dist/NAME."""
+    from builder.deliver import deliver
+    from builder.profile import load_profile
+    from builder.project import find_project
+    from builder.ui import size_text
+
+    project = find_project()
+    result = deliver(
+        project, load_profile(project, name), source=source, locked=locked, force=force, version=version
+    )
+    lines = [f"{result.place}" + ("" if result.fresh else "  (nothing changed)")]
+    lines += [f"  {path.name:<52} {size_text(path.stat().st_size):>9}" for path in result.files]
+    if not result.signed:
+        lines.append("  not signed: set SIGNING_KEY to sign (docs/signing.md)")
+    show(
+        {
+            "profile": name,
+            "version": result.version,
+            "source": result.source,
+            "place": result.place,
+            "built": result.fresh,
+            "signed": result.signed,
+            "files": [p.name for p in result.files],
+        },
+        "\n".join(lines),
+        as_json=json,
+    )
+
+
+def lock(
+    name: Name,
+    source: SourceOption = "auto",
+    date: Annotated[
+        str | None, typer.Option("--date", help="Snapshot of the mirror, YYYY-MM-DD (default: yesterday).")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Resolve a profile's packages anew and pin them by size and digest."""
+    from builder.image import lock_path, make_lock, source_for
+    from builder.profile import load_profile
+    from builder.project import find_project
+
+    project = find_project()
+    profile = load_profile(project, name)
+    origin = source_for(profile, source)
+    made = make_lock(project, profile, origin, date=date)
+    path = lock_path(project, profile, origin)
+    show(
+        {"lock": path, "source": origin, "snapshot": made.snapshot, "packages": len(made.packages())},
+        f"{path}: {len(made.packages())} packages as of {made.snapshot} ({origin})",
+        as_json=json,
+    )
+
+
+def fetch(name: Name, source: SourceOption = "auto", locked: Locked = False) -> None:
+    """Bring everything that a profile's lock names into the store."""
+    from builder.image import fetch as fetch_lock
+    from builder.image import obtain_lock, source_for
+    from builder.profile import load_profile
+    from builder.project import find_project
+
+    project = find_project()
+    profile = load_profile(project, name)
+    found = obtain_lock(project, profile, source_for(profile, source), locked=locked)
+    fetch_lock(project, found)
+    print(f"{len(found.files)} files of {name} are in the store")
+
+
+def verify(name: Name, source: SourceOption = "auto", json: Json = False) -> None:
+    """Build the image a second time under other conditions and compare it bit by bit."""
+    from builder.image import source_for
+    from builder.profile import load_profile
+    from builder.project import find_project
+    from builder.rebuild import verify_reproducible
+
+    project = find_project()
+    profile = load_profile(project, name)
+    outcome = verify_reproducible(project, profile, source_for(profile, source))
+    show(
+        {"profile": name, "identical": True, "digests": outcome.digests, "conditions": outcome.conditions},
+        f"{name}: both builds are bit-identical\n"
+        + "\n".join(f"  {digest}  {file}" for file, digest in outcome.digests.items())
+        + f"\n  the second build had {', '.join(outcome.conditions)}",
+        as_json=json,
+    )
+
+
+def pass_to_mkosi(
+    name: Name,
+    words: Annotated[list[str], typer.Argument(help="After --: options and a verb for mkosi.")],
+    source: SourceOption = "auto",
+) -> None:
+    """Call mkosi itself with everything that a build of the profile would give it."""
+    from builder.image import interactive_mkosi
+    from builder.profile import load_profile
+    from builder.project import find_project
+
+    project = find_project()
+    raise typer.Exit(interactive_mkosi(project, load_profile(project, name), source, words))
+
+
+@store_app.command("export")
+def store_export(
+    name: Name,
+    archive: Annotated[Path, typer.Argument(help="The tar to write.")],
+    source: SourceOption = "auto",
+) -> None:
+    """Write a lock and all its inputs into one tar, for a machine without network."""
+    from builder.image import export_inputs
+    from builder.profile import load_profile
+    from builder.project import find_project
+
+    project = find_project()
+    count = export_inputs(project, load_profile(project, name), source, archive)
+    print(f"{archive}: the lock of {name} and {count} files")
+
+
+@store_app.command("import")
+def store_import(archive: Annotated[Path, typer.Argument(help="A tar made by store export.")]) -> None:
+    """Take an exported tar in: files into the store, the lock to where it is looked for."""
+    from builder.image import import_inputs
+    from builder.project import find_project
+
+    profile, count = import_inputs(find_project(), archive)
+    print(f"{count} files and the lock of {profile} taken in")

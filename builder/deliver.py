@@ -1,0 +1,131 @@
+"""How does a finished image reach dist/NAME: under its published names, with its papers, all at once?"""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from builder.errors import InputError
+from builder.files import atomic_path, json_digest, write_json
+from builder.image import (
+    Artifacts,
+    build_artifacts,
+    image_key,
+    linked,
+    lock_path,
+    obtain_lock,
+    source_for,
+    version_of,
+)
+from builder.profile import Profile
+from builder.project import Project
+
+SIGNING_KEY = "SIGNING_KEY"
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """What ``seatsmith image`` left in dist/NAME."""
+
+    place: Path
+    files: list[Path]
+    version: str
+    source: str
+    signed: bool
+    fresh: bool
+    """False where dist/NAME already held this very result."""
+
+
+def deliver(
+    project: Project,
+    profile: Profile,
+    *,
+    source: str,
+    locked: bool = False,
+    force: bool = False,
+    version: str | None = None,
+) -> Delivery:
+    """Build a profile's image where needed and put it into dist/NAME; an older result stays until then."""
+    lock = obtain_lock(project, profile, source_for(profile, source), locked=locked)
+    version = version or version_of(lock)
+    key = image_key(project, profile, lock, version)
+    signing = os.environ.get(SIGNING_KEY, "")
+    place = project.dist / profile.name
+    identity = {"image": key, "signing": json_digest(signing)}
+    state = project.cache / "state" / f"{profile.name}-{json_digest(os.fspath(place))[:16]}.json"
+    signed = bool(signing)
+    if not force and is_current(state, identity, place):
+        return Delivery(place, published(place), version, lock.source, signed, fresh=False)
+    artifacts = build_artifacts(project, profile, lock, version=version, force=force)
+    with atomic_path(place) as made:
+        made.mkdir()
+        fill(project, profile, artifacts, made)
+        if signing:
+            from builder.outputs.sign import sign_checksums
+
+            sign_checksums(made, signing)
+    write_json(state, {"identity": identity, "files": stamps(place)})
+    return Delivery(place, published(place), version, lock.source, signed, fresh=True)
+
+
+def fill(project: Project, profile: Profile, artifacts: Artifacts, made: Path) -> None:
+    """Put image, host bundle, UKI, lock and papers into the new directory."""
+    from builder.outputs.provenance import git_state
+    from builder.outputs.record import ImageRecord, Package
+    from builder.outputs.write import write_outputs
+    from builder.tools import ensure_tools
+
+    lock = artifacts.lock
+    record = ImageRecord(
+        profile=profile.name,
+        version=artifacts.version,
+        distribution=lock.distribution,
+        source=lock.source,
+        epoch=artifacts.epoch,
+        packages=[
+            Package(f.name, f.version, f.size, f.sha512 or f.sha256, f.repository) for f in lock.packages()
+        ],
+        tools=ensure_tools().versions(),
+    )
+    linked(artifacts.image, made / f"{record.stem}.tar.zst")
+    linked(artifacts.bundle, made / f"{record.stem}.host.tar.zst")
+    if artifacts.uki:
+        linked(artifacts.uki, made / f"{record.stem}.efi")
+    locked = lock_path(project, profile, lock.source)
+    linked(locked, made / f"{record.stem}.lock")
+    inputs = {"lock": locked, "profile": project.profiles / f"{profile.name}.yaml"}
+    if profile.files:
+        inputs["files"] = project.profiles / profile.files
+    write_outputs(made, record, git=git_state(project.root), inputs=inputs)
+
+
+def published(place: Path) -> list[Path]:
+    return sorted(path for path in place.iterdir() if path.is_file())
+
+
+def stamps(place: Path) -> dict[str, list[int]]:
+    """Size and time of each file: enough to see that nobody touched a result."""
+    return {p.name: [p.stat().st_size, p.stat().st_mtime_ns] for p in published(place)}
+
+
+def is_current(state: Path, identity: dict[str, str], place: Path) -> bool:
+    """Whether dist/NAME is still what was last put there, from these inputs."""
+    try:
+        noted: dict[str, Any] = json.loads(state.read_text())
+        return bool(noted["identity"] == identity and noted["files"] == stamps(place))
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def result_file(project: Project, name: str, suffix: str) -> Path:
+    """The file of a profile's result that ends so, such as ``_x86-64.tar.zst``.
+
+    Raises InputError where the profile has not been built.
+    """
+    found = sorted((project.dist / name).glob(f"{name}_*{suffix}"))
+    if len(found) != 1:
+        raise InputError(
+            f"{project.dist / name} holds no {suffix}", hint=f"build it: seatsmith image {name}"
+        )
+    return found[0]

@@ -1,0 +1,300 @@
+"""How does a profile become an image? Lock, fetch, render, mkosi, and the finished files under one key."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from builder import mkosi, ui
+from builder.archive import pack_tree
+from builder.distro import backend
+from builder.errors import InputError, ToolError
+from builder.files import (
+    atomic_path,
+    exclusive,
+    file_digest,
+    json_digest,
+    no_space_named,
+    remove_tree,
+    tree_digest,
+    write_json,
+)
+from builder.lock import Lock, read_lock, write_lock
+from builder.profile import Profile
+from builder.project import Project
+from builder.run import Arg, ProgramError, run, tail_of
+from builder.sources import Source, choose_source, reachable
+from builder.store import Store
+from builder.tools import Tools, ensure_tools, tree_key
+
+# what below builder/ an image depends on
+SHAPING = ("archive.py", "distro", "image.py", "mkosi.py", "normalise.py", "render", "templates")
+KEPT_ARTIFACTS = 3  # finished images kept in the cache for each profile
+
+
+@dataclass(frozen=True)
+class Artifacts:
+    """The finished files of one image build, in the cache under the key of all its inputs."""
+
+    place: Path
+    lock: Lock
+    version: str
+    epoch: int
+
+    @property
+    def image(self) -> Path:
+        return self.place / "image.tar.zst"
+
+    @property
+    def bundle(self) -> Path:
+        return self.place / "host.tar.zst"
+
+    @property
+    def uki(self) -> Path | None:
+        path = self.place / "image.efi"
+        return path if path.exists() else None
+
+
+def store_of(project: Project) -> Store:
+    return Store(project.cache / "store")
+
+
+def lock_path(project: Project, profile: Profile, source: Source) -> Path:
+    """Locks of upstream belong into git; the stand-in's lives and dies with the stand-in in the cache."""
+    if source is Source.UPSTREAM:
+        return project.profiles / f"{profile.name}.upstream.lock"
+    return project.locks / f"{profile.name}.standin.lock"
+
+
+def make_lock(project: Project, profile: Profile, source: Source, *, date: str | None = None) -> Lock:
+    """Resolve and write a profile's lock anew."""
+    tools = ensure_tools()
+    scratch = scratch_place(project, profile, "lock")
+    try:
+        with ui.current().step(f"Resolving the packages of {profile.name} ({source})"):
+            lock = backend(profile.distribution).resolve(
+                profile,
+                source=source,
+                date=date,
+                project=project,
+                store=store_of(project),
+                tools=tools,
+                scratch=scratch,
+            )
+    finally:
+        remove_tree(scratch)
+    write_lock(lock_path(project, profile, source), lock)
+    return lock
+
+
+def obtain_lock(project: Project, profile: Profile, source: Source, *, locked: bool) -> Lock:
+    """The lock to build from: obeyed where there is one for this request, else made, unless ``locked``."""
+    path = lock_path(project, profile, source)
+    if path.exists():
+        lock = read_lock(path)
+        if lock.request == backend(profile.distribution).request(profile, project) and current(lock):
+            return lock
+        why = "was made for other packages than the profile now asks for"
+    else:
+        why = "does not exist"
+    if locked:
+        raise InputError(f"the lock {path} {why}", hint=f"make it: seatsmith lock {profile.name}")
+    ui.current().say(f"The lock {path} {why}; resolving.")
+    return make_lock(project, profile, source)
+
+
+def current(lock: Lock) -> bool:
+    """Whether the mirror of a lock still exists; upstream's does, the stand-in may have been made anew."""
+    if lock.source is Source.UPSTREAM:
+        return True
+    from builder.standin import ensure_mirror
+
+    return lock.snapshot == ensure_mirror().date.replace("/", "-")
+
+
+def scratch_place(project: Project, profile: Profile, purpose: str) -> Path:
+    """A fresh directory for one run; what a killed run left there is removed first."""
+    place = project.cache / "work" / f"{profile.name}.{purpose}"
+    remove_tree(place)
+    place.mkdir(parents=True)
+    return place
+
+
+def code_digest(project: Project) -> str:
+    """Digest of everything of ours that shapes an image: mkosi's settings, templates, some modules."""
+    package = Path(__file__).parent
+    paths = [*sorted(project.root.glob("mkosi.*")), *(package / name for name in SHAPING)]
+    return json_digest({path.name: tree_digest(path) for path in paths})
+
+
+def image_key(project: Project, profile: Profile, lock: Lock, version: str) -> str:
+    """The digest of all inputs; equal keys give equal images."""
+    inputs = {
+        "profile": profile.model_dump(mode="json"),
+        "files": tree_digest(project.profiles / profile.files) if profile.files else None,
+        "lock": json_digest(lock.model_dump(mode="json")),
+        "version": version,
+        "tools": tree_key(),
+        "code": code_digest(project),
+    }
+    return json_digest(inputs)[:32]
+
+
+def epoch_of(lock: Lock) -> int:
+    return int(datetime.strptime(lock.snapshot, "%Y-%m-%d").replace(tzinfo=UTC).timestamp())
+
+
+def version_of(lock: Lock) -> str:
+    """The image's version: the date of its packages; os-release(5) allows digits, a-z, '.', '_' and '-'."""
+    dotted = lock.snapshot.replace("-", ".")
+    return dotted if lock.source is Source.UPSTREAM else f"{dotted}-{lock.source}"
+
+
+def build_artifacts(
+    project: Project, profile: Profile, lock: Lock, *, version: str | None = None, force: bool = False
+) -> Artifacts:
+    """Build a profile's image from its lock, or find it finished in the cache."""
+    version = version or version_of(lock)
+    key = image_key(project, profile, lock, version)
+    place = project.cache / "images" / profile.name / key
+    artifacts = Artifacts(place, lock, version, epoch_of(lock))
+    if (place / "done.json").exists() and not force:
+        return artifacts
+    with exclusive(project.cache / "work" / f"{profile.name}.lock", f"the image of {profile.name}"):
+        tools = ensure_tools()
+        fetch(project, lock)
+        scratch = scratch_place(project, profile, "image")
+        build = mkosi.Build(
+            profile, lock, version, epoch_of(lock), scratch, incremental_cache(project, profile, lock)
+        )
+        try:
+            with no_space_named(project.cache), atomic_path(place) as made:
+                made.mkdir()
+                run_build(build, project, tools, made)
+                write_json(made / "done.json", {"key": key, "image": file_digest(made / "image.tar.zst")})
+        finally:
+            remove_tree(scratch)
+        prune(place.parent, keep=place)
+    return artifacts
+
+
+def fetch(project: Project, lock: Lock) -> None:
+    """Bring everything that the lock names into the store."""
+    store = store_of(project)
+    if all(store.has(f) for f in lock.files):
+        return
+    with reachable(lock.mirrors) as urls:
+        store.fetch(lock, urls)
+
+
+def incremental_cache(project: Project, profile: Profile, lock: Lock) -> Path:
+    """mkosi's cache of installed packages, one for each state of the lock; older ones are removed."""
+    parent = project.cache / "incremental" / profile.name
+    place = parent / json_digest([lock.model_dump(mode="json"), tree_key()])[:16]
+    for old in parent.glob("*"):
+        if old != place:
+            remove_tree(old)
+    return place
+
+
+def run_build(
+    build: mkosi.Build,
+    project: Project,
+    tools: Tools,
+    made: Path,
+    *,
+    prefix: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
+    sandbox_tree: Path | None = None,
+) -> None:
+    """Run mkosi and move what it made into ``made`` under fixed names.
+
+    The options change the surroundings of the build and are for comparing builds: words before the command
+    line, more environment, files laid over mkosi's sandbox.
+    """
+    name = build.profile.name
+    mkosi.prepare(build, project, store=store_of(project), tools=tools)
+    words: list[Arg] = ["--force", "build"]
+    if sandbox_tree is not None:
+        words = ["--sandbox-tree", sandbox_tree, *words]
+    argv, base_environment = mkosi.command(build, project, tools, words)
+    argv = [*prefix, *argv]
+    log = build.scratch / "mkosi.log"
+    try:
+        with ui.current().step(f"Building the image of {name} {build.version} with mkosi"):
+            run(argv, env={**base_environment, **(environment or {})}, log_to=log, cwd=project.root)
+    except ProgramError as e:
+        kept = project.cache / "logs" / f"{name}.mkosi.log"
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(log, kept)
+        raise ToolError(
+            f"mkosi could not build {name}:\n{indented(tail_of(log))}", hint=f"log: {kept}"
+        ) from e
+    (build.output / f"{name}.tar.zst").rename(made / "image.tar.zst")
+    uki = build.output / f"{name}.efi"
+    if uki.exists():
+        shutil.copyfile(uki, made / "image.efi")
+    bundle = build.rendered / "host"
+    from builder.render import render_host_bundle
+
+    render_host_bundle(build.profile, bundle, host_user=build.profile.users[0].name)
+    pack_tree(bundle, made / "host.tar.zst", epoch=build.epoch)
+    shutil.copytree(build.rendered, made / "rendered", symlinks=True)
+
+
+def indented(text: str) -> str:
+    return "\n".join(f"  {line}" for line in text.splitlines())
+
+
+def prune(parent: Path, *, keep: Path) -> None:
+    """Keep the newest few finished images of a profile."""
+    places = sorted((p for p in parent.iterdir() if p.is_dir()), key=lambda p: p.stat().st_mtime)
+    for old in places[:-KEPT_ARTIFACTS]:
+        if old != keep:
+            remove_tree(old)
+
+
+def source_for(profile: Profile, wanted: str) -> Source:
+    return choose_source(wanted, backend(profile.distribution).probe_url)
+
+
+def linked(source: Path, target: Path) -> None:
+    """A hard link where the file systems allow it, else a copy."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def interactive_mkosi(project: Project, profile: Profile, source: str, words: list[str]) -> int:
+    """Call mkosi with a profile's settings and the caller's terminal; its exit status is returned."""
+    lock = obtain_lock(project, profile, source_for(profile, source), locked=False)
+    tools = ensure_tools()
+    fetch(project, lock)
+    with exclusive(project.cache / "work" / f"{profile.name}.lock", f"the image of {profile.name}"):
+        scratch = scratch_place(project, profile, "mkosi")
+        cache = incremental_cache(project, profile, lock)
+        build = mkosi.Build(profile, lock, version_of(lock), epoch_of(lock), scratch, cache)
+        mkosi.prepare(build, project, store=store_of(project), tools=tools)
+        argv, environment = mkosi.command(build, project, tools, list[Arg](words or ["summary"]))
+        return subprocess.run(argv, env=environment, cwd=project.root, check=False).returncode
+
+
+def export_inputs(project: Project, profile: Profile, source: str, archive: Path) -> int:
+    """Write a profile's lock and its inputs into one tar; return the number of files."""
+    origin = source_for(profile, source)
+    lock = obtain_lock(project, profile, origin, locked=False)
+    fetch(project, lock)
+    with atomic_path(archive) as made:
+        return store_of(project).export(lock, made)
+
+
+def import_inputs(project: Project, archive: Path) -> tuple[str, int]:
+    """Take an exported tar in; return the profile's name and the number of files."""
+    lock, count = store_of(project).load(archive)
+    path = project.profiles if lock.source is Source.UPSTREAM else project.locks
+    write_lock(path / f"{lock.profile}.{lock.source}.lock", lock)
+    return lock.profile, count

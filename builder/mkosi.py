@@ -1,0 +1,130 @@
+"""How is mkosi called for a profile: which settings, which directories, which environment?"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from builder.distro import backend
+from builder.errors import InputError
+from builder.lock import Lock
+from builder.profile import Profile
+from builder.project import Project
+from builder.run import Arg
+from builder.sources import Source
+from builder.store import Store
+from builder.tools import Tools
+
+Settings = dict[str, dict[str, list[str]]]
+
+
+@dataclass(frozen=True)
+class Build:
+    """One build's identity and places; everything it writes is below ``scratch`` and ``cache``."""
+
+    profile: Profile
+    lock: Lock
+    version: str
+    epoch: int
+    """SOURCE_DATE_EPOCH: seconds since 1970, from the lock's snapshot."""
+    scratch: Path
+    cache: Path | None
+    """mkosi's incremental cache; None builds from nothing."""
+
+    @property
+    def output(self) -> Path:
+        return self.scratch / "out"
+
+    @property
+    def rendered(self) -> Path:
+        return self.scratch / "rendered"
+
+
+def profile_settings(build: Build, project: Project) -> Settings:
+    """The settings that depend on the profile, by section of mkosi.conf(5)."""
+    profile = build.profile
+    trees = [os.fspath(project.root / "mkosi.extra"), os.fspath(build.rendered / "image")]
+    if profile.files is not None:
+        trees.append(os.fspath(project.profiles / profile.files))
+    variant = [f"VARIANT_ID={Source.STANDIN}"] if build.lock.source is Source.STANDIN else []
+    settings: Settings = {
+        "Config": {"Dependencies": ["initrd"] if profile.bootable else []},
+        "Output": {
+            "Output": [profile.name],
+            "ImageId": [profile.name],
+            "ImageVersion": [build.version],
+            "OutputDirectory": [os.fspath(build.output)],
+        },
+        "Content": {
+            "Bootable": ["yes" if profile.bootable else "no"],
+            "ExtraTrees": trees,
+            "Hostname": [profile.hostname or profile.name],
+            "Timezone": [profile.timezone],
+            "Locale": [profile.locale],
+            "Keymap": [profile.keymap],
+            "SourceDateEpoch": [str(build.epoch)],
+            "Environment": [f"IMAGE_NAME={profile.name}", *variant],
+        },
+        "Build": {
+            "WorkspaceDirectory": [os.fspath(build.scratch / "workspace")],
+            "Incremental": ["yes" if build.cache else "no"],
+        },
+    }
+    if build.cache:
+        settings["Build"]["CacheDirectory"] = [os.fspath(build.cache)]
+    return settings
+
+
+def merged(*parts: Settings) -> Settings:
+    """Settings of several origins in one; of the same key, all values."""
+    result: Settings = {}
+    for part in parts:
+        for section, keys in part.items():
+            for key, values in keys.items():
+                result.setdefault(section, {}).setdefault(key, []).extend(values)
+    return result
+
+
+def settings_text(settings: Settings) -> str:
+    """Settings as mkosi.conf(5) text. Raises InputError for a value that it cannot hold."""
+    lines = []
+    for section, keys in settings.items():
+        lines.append(f"[{section}]")
+        for key, values in keys.items():
+            for value in values:
+                if "\n" in value or ("," in value and "/" in value):
+                    raise InputError(
+                        f"{value!r} cannot be handed to mkosi", hint="no commas or newlines in paths, please"
+                    )
+            # '%' begins a specifier in mkosi.conf(5)
+            escaped = [value.replace("%", "%%") for value in values]
+            lines.append(
+                f"{key}=" + (escaped[0] if len(escaped) == 1 else "".join(f"\n  {v}" for v in escaped))
+            )
+        lines.append("")
+    return "\n".join(lines)
+
+
+def prepare(build: Build, project: Project, *, store: Store, tools: Tools) -> None:
+    """Lay out what mkosi reads: the locked packages, the rendered tree and the profile's settings."""
+    from builder.render import render_image
+
+    render_image(build.profile, build.rendered / "image")
+    prepared = backend(build.profile.distribution).prepare(
+        build.profile, build.lock, project=project, store=store, tools=tools, scratch=build.scratch
+    )
+    for place in (build.output, build.scratch / "workspace", *([build.cache] if build.cache else [])):
+        place.mkdir(parents=True, exist_ok=True)
+    settings = merged(profile_settings(build, project), prepared.settings)
+    (build.scratch / "profile.conf").write_text(settings_text(settings))
+
+
+def command(
+    build: Build, project: Project, tools: Tools, words: list[Arg]
+) -> tuple[list[str], dict[str, str]]:
+    """Argument list and environment of mkosi for a prepared build; ``words`` end with the verb."""
+    argv, environment = tools.mkosi(
+        ["--directory", project.root, "--include", build.scratch / "profile.conf", *words]
+    )
+    keep = {k: os.environ[k] for k in ("PATH", "HOME", "TERM", "TMPDIR") if k in os.environ}
+    # mkosi is run from the checkout, which may be read-only, and must not leave bytecode in it
+    return argv, {"LC_ALL": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1", **keep, **environment}

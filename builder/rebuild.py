@@ -1,0 +1,127 @@
+"""Is an image the same when somebody else builds it? A second build under other conditions, compared."""
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from builder import mkosi
+from builder.errors import CheckFailed
+from builder.files import exclusive, file_digest, remove_tree
+from builder.image import (
+    build_artifacts,
+    epoch_of,
+    fetch,
+    obtain_lock,
+    run_build,
+    scratch_place,
+    version_of,
+)
+from builder.imagediff import describe_difference
+from builder.profile import Profile
+from builder.project import Project
+from builder.sources import Source
+from builder.tools import Tools, ensure_tools
+
+OTHER_UMASK = 0o027
+OTHER_ENVIRONMENT = {"TZ": "Pacific/Kiritimati", "LANG": "tr_TR.UTF-8", "LC_ALL": "tr_TR.UTF-8"}
+OTHER_HOSTNAME = "elsewhere"
+FAKE_OFFSET = "+400d"  # in libfaketime's notation
+FAKETIME = "usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1"
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """How a build's surroundings differ from those of another, and what the differences are called."""
+
+    named: list[str] = field(default_factory=list)
+    prefix: list[str] = field(default_factory=list)
+    """Words before mkosi's own command line."""
+    environment: dict[str, str] = field(default_factory=dict)
+    sandbox_tree: Path | None = None
+    """Files to lay over the build sandbox."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Digests of the compared files, by name, and what was different about the second build."""
+
+    digests: dict[str, str]
+    conditions: list[str]
+
+
+def verify_reproducible(project: Project, profile: Profile, source: Source) -> Outcome:
+    """Build a profile twice and compare. Raises CheckFailed naming the first differing files."""
+    lock = obtain_lock(project, profile, source, locked=False)
+    first = build_artifacts(project, profile, lock)
+    fetch(project, lock)
+    tools = ensure_tools()
+    with exclusive(project.cache / "work" / f"{profile.name}.verify.lock", f"verifying {profile.name}"):
+        scratch = scratch_place(project, profile, "verify")
+        try:
+            made, elsewhere = scratch / "made", scratch / "another place"
+            made.mkdir()
+            elsewhere.mkdir()
+            build = mkosi.Build(profile, lock, version_of(lock), epoch_of(lock), elsewhere, None)
+            with other_conditions(tools, scratch) as conditions:
+                run_build(
+                    build,
+                    project,
+                    tools,
+                    made,
+                    prefix=conditions.prefix,
+                    environment=conditions.environment,
+                    sandbox_tree=conditions.sandbox_tree,
+                )
+            return Outcome(compared(first.place, made), conditions.named)
+        finally:
+            remove_tree(scratch)
+
+
+@contextlib.contextmanager
+def other_conditions(tools: Tools, scratch: Path) -> Iterator[Conditions]:
+    """Another umask, time zone, locale, host name, number of CPUs and time of day, as far as we may."""
+    named = ["another directory", f"umask {OTHER_UMASK:04o}", "another time zone and locale"]
+    prefix: list[str] = []
+    if os.geteuid() == 0:
+        named.append("another host name")
+        renamed = f'hostname {OTHER_HOSTNAME} && exec "$@"'
+        prefix = ["unshare", "--uts", "--", "sh", "-c", renamed, "sh"]
+    cpus = os.sched_getaffinity(0)
+    if len(cpus) > 1:
+        named.append(f"1 CPU instead of {len(cpus)}")
+    tree = None
+    if tools.root is not None and (tools.root / FAKETIME).exists():
+        named.append(f"a clock {FAKE_OFFSET.strip('+d')} days ahead")
+        tree = scratch / "sandbox"
+        (tree / "etc").mkdir(parents=True)
+        (tree / "etc/ld.so.preload").write_text(f"/{FAKETIME}\n")
+        (tree / "etc/faketimerc").write_text(f"{FAKE_OFFSET}\n")
+    umask = os.umask(OTHER_UMASK)
+    os.sched_setaffinity(0, {min(cpus)})
+    try:
+        yield Conditions(named, prefix, OTHER_ENVIRONMENT, tree)
+    finally:
+        os.umask(umask)
+        os.sched_setaffinity(0, cpus)
+
+
+def compared(first: Path, second: Path) -> dict[str, str]:
+    """Digests of the files of two builds. Raises CheckFailed where one differs."""
+    digests = {}
+    for path in sorted(p for p in first.iterdir() if p.is_file() and p.name != "done.json"):
+        other = second / path.name
+        digests[path.name] = file_digest(path)
+        if other.exists() and file_digest(other) == digests[path.name]:
+            continue
+        what = describe_difference(path, other) if other.exists() else ["the second build did not make it"]
+        kept = first.parent / f"differs-{path.name}"
+        if other.exists():
+            shutil.copyfile(other, kept)
+        raise CheckFailed(
+            f"{path.name} of the two builds differs:\n" + "\n".join(f"  {line}" for line in what),
+            hint=f"the second build's file is kept: {kept} (the first: {path})",
+        )
+    return digests
