@@ -44,9 +44,11 @@ class Keyring:
 
     tools: Tools
     home: Path
+    agent: bool = True
 
     def gpg(self, argv: Sequence[Arg], *, stdin: bytes | None = None, check: bool = True) -> Result:
-        words: list[Arg] = ["gpg", "--homedir", self.home, "--batch", "--no-tty", *argv]
+        words: list[Arg] = ["gpg", "--homedir", self.home, "--batch", "--no-tty"]
+        words += [*([] if self.agent else ["--no-autostart"]), *argv]
         return self.tools.run(words, stdin=stdin, network=False, check=check)
 
     def secret_keys(self) -> list[str]:
@@ -68,16 +70,20 @@ class Keyring:
 
 
 @contextlib.contextmanager
-def temporary_keyring(tools: Tools) -> Iterator[Keyring]:
-    """An empty gpg home, in memory where the machine allows that; its agent is ended and it is removed."""
+def temporary_keyring(tools: Tools, *, secrets: bool = True) -> Iterator[Keyring]:
+    """An empty gpg home, in memory where the machine allows that; its agent is ended and it is removed.
+
+    Without ``secrets`` no agent is started.
+    """
     memory = Path("/dev/shm")
     place = memory if os.access(memory, os.W_OK) else None
     home = Path(tempfile.mkdtemp(prefix="seatsmith-gpg-", dir=place))  # mode 0700
     try:
-        yield Keyring(tools, home)
+        yield Keyring(tools, home, agent=secrets)
     finally:
-        with contextlib.suppress(ProgramError):
-            tools.run(["gpgconf", "--homedir", home, "--kill", "all"], network=False, timeout=20)
+        if secrets:
+            with contextlib.suppress(ProgramError):
+                tools.run(["gpgconf", "--homedir", home, "--kill", "all"], network=False, timeout=20)
         remove_tree(home)
 
 
@@ -150,7 +156,7 @@ def trusted_keyring(tools: Tools, keys: Sequence[bytes]) -> Iterator[tuple[Keyri
     They are imported, not just put side by side: where one file has a key and another its revocation, the
     key is revoked. Raises TrustError where a file holds no key.
     """
-    with temporary_keyring(tools) as ring:
+    with temporary_keyring(tools, secrets=False) as ring:
         for data in keys:
             if len(data) > KEY_LIMIT or ring.gpg(["--import"], stdin=data, check=False).returncode != 0:
                 raise TrustError("a file given as public key holds no usable OpenPGP key")
