@@ -1,9 +1,41 @@
 """Which settings does a profile have, and what is accepted for each?"""
 
 from enum import StrEnum
-from pathlib import Path
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, model_validator
+from pydantic_core import PydanticCustomError
+
+from builder.profile.checks import (
+    Description,
+    DevicePath,
+    GroupName,
+    HostName,
+    Keymap,
+    Locale,
+    ProfileName,
+    Shell,
+    SshKey,
+    Timezone,
+    Token,
+    TreePath,
+    UnitName,
+    UserName,
+)
+from builder.profile.package_checks import (
+    Atom,
+    Fingerprint,
+    Keyword,
+    MakeValue,
+    MakeVariable,
+    PackageName,
+    RepositoryName,
+    Url,
+    UseFlag,
+)
+from builder.sizes import Size
+
+Bool = Annotated[bool, Strict()]
 
 
 class Section(BaseModel):
@@ -38,91 +70,216 @@ class AudioServer(StrEnum):
     PIPEWIRE = "pipewire"
 
 
+class SigLevel(StrEnum):
+    """Which signatures of a repository pacman asks for (pacman.conf(5), SigLevel)."""
+
+    REQUIRED = "Required"
+    PACKAGES = "Required DatabaseOptional"
+    PACKAGES_ALONE = "Required DatabaseNever"
+
+
+def usable_vt(vt: int) -> int:
+    reasons = {
+        0: "0 is no terminal but the one that is active",
+        1: "VT 1 shows boot messages and the passphrase prompt",
+    }
+    if not 2 <= vt <= 63:
+        wrong = reasons.get(vt, f"there is no VT {vt}")
+        raise PydanticCustomError(
+            "rule", "{wrong}; accepted: 2 to 63 (7 for a host alone)", {"wrong": wrong}
+        )
+    return vt
+
+
+Vt = Annotated[
+    int, Strict(), AfterValidator(usable_vt), Field(json_schema_extra={"minimum": 2, "maximum": 63})
+]
+Uid = Annotated[int, Strict(), Field(ge=1000, le=59999)]
+
+
 class Display(Section):
-    vt: int = 8
-    """Virtual terminal the environment's X server runs on (LightDM's minimum-vt)."""
+    """The screen: where and how the environment's desktop runs."""
+
+    vt: Vt = 8
+    """Virtual terminal of the desktop (LightDM's minimum-vt). VT 7 is the host's."""
     server: DisplayServer = DisplayServer.X11
-    greeter: str = "lightdm-gtk-greeter"
-    session: str = "i3"
-    """Name of a session below /usr/share/xsessions (or wayland-sessions)."""
-    autologin: str | None = None
-    """User who is logged in without a password."""
+    """X11 (Xorg) or Wayland (sway)."""
+    greeter: Token = "lightdm-gtk-greeter"
+    """Name of a greeter below /usr/share/xgreeters."""
+    session: Token = "i3"
+    """Name of a session below /usr/share/xsessions or wayland-sessions; with `server: wayland` sway."""
+    autologin: UserName | None = None
+    """User who is logged in without a password; one of `users`."""
 
 
 class User(Section):
-    name: str
-    uid: int | None = None
-    groups: list[str] = Field(default_factory=lambda: ["audio", "video", "input"])
-    shell: str = "/bin/bash"
-    ssh_keys: list[str] = Field(default_factory=list)
-    """Public keys; there is never a password in an image."""
+    """A person's account. There is never a password in an image: it is set when a seat is provisioned."""
+
+    name: UserName
+    """Login name. Users of extended files are merged by it."""
+    uid: Uid | None = None
+    """User id, 1000 to 59999; by default the next free one."""
+    groups: list[GroupName] = Field(default_factory=lambda: ["audio", "video", "input"])
+    """Groups beside the user's own."""
+    shell: Shell = "/bin/bash"
+    """Login shell; its package must be in the image."""
+    ssh_keys: list[SshKey] = Field(default_factory=list)
+    """Public keys that may log in over SSH."""
 
 
 class Audio(Section):
+    """Sound: the host has the hardware, containers are its clients."""
+
     server: AudioServer = AudioServer.PULSEAUDIO
     """On a host: the server that runs there. In a container: the kind of its client."""
-    microphone: bool = False
+    microphone: Bool = False
+    """Whether a container may record."""
 
 
 class Devices(Section):
-    gpu: bool = True
-    input: bool = True
-    extra: list[str] = Field(default_factory=list)
-    """More device nodes below /dev that a container may use."""
+    """Hardware that a container may use."""
+
+    gpu: Bool = True
+    """The graphics card (/dev/dri)."""
+    input: Bool = True
+    """Keyboard, mouse, touchpad and so on (/dev/input)."""
+    extra: list[DevicePath] = Field(default_factory=list)
+    """More device nodes below /dev that a container may use, such as /dev/video0."""
 
 
 class Network(Section):
-    veth: bool = True
+    """How a container reaches the network."""
+
+    veth: Bool = True
     """A network namespace of its own with a veth pair: host0 inside, ve-NAME on the host."""
 
 
 class Packages(Section):
-    add: list[str] = Field(default_factory=list)
-    remove: list[str] = Field(default_factory=list)
+    """Packages beyond the base set of the distribution, and packages to leave out."""
+
+    add: list[PackageName] = Field(default_factory=list)
+    """Packages to install. Extended files add up."""
+    remove: list[PackageName] = Field(default_factory=list)
+    """Packages of the base set, or of an extended file, to leave out. Extended files add up."""
 
 
 class Repository(Section):
-    name: str
-    url: str
-    key: Path
-    """OpenPGP public key file, relative to the profile's directory."""
-    fingerprint: str
-    siglevel: str = "Required"
+    """A pacman repository beside the distribution's own, with a key of its own."""
+
+    name: RepositoryName
+    """Its name in pacman.conf, and of its database file."""
+    url: Url
+    """Where it is; pacman puts in `$repo` and `$arch`."""
+    key: TreePath
+    """OpenPGP public key file, relative to profiles/."""
+    fingerprint: Fingerprint
+    """Fingerprint that the key must have."""
+    siglevel: SigLevel = SigLevel.REQUIRED
+    """Which signatures are asked for: of packages always, of the database by choice."""
 
 
 class Services(Section):
-    enable: list[str] = Field(default_factory=list)
-    mask: list[str] = Field(default_factory=list)
+    """systemd units that a preset turns on, and units that cannot be started at all."""
+
+    enable: list[UnitName] = Field(default_factory=list)
+    """Units to enable. Extended files add up."""
+    mask: list[UnitName] = Field(default_factory=list)
+    """Units to mask. Extended files add up."""
+
+
+class Sizes(Section):
+    """How much room the environment wants on a seat's disk, where the seat file says nothing else."""
+
+    root: Size = 8 << 30
+    """Size of the volume with the root filesystem."""
+
+
+class Gentoo(Section):
+    """Settings for portage; only with `distribution: gentoo`."""
+
+    use: list[UseFlag] = Field(default_factory=list)
+    """USE flags for all packages."""
+    package_use: dict[Atom, list[UseFlag]] = Field(default_factory=dict)
+    """USE flags for single packages (package.use)."""
+    keywords: dict[Atom, list[Keyword]] = Field(default_factory=dict)
+    """Keywords to accept for single packages (package.accept_keywords)."""
+    masks: list[Atom] = Field(default_factory=list)
+    """Packages or versions never to install (package.mask)."""
+    unmasks: list[Atom] = Field(default_factory=list)
+    """Packages or versions to install though Gentoo masks them (package.unmask)."""
+    make_conf: dict[MakeVariable, MakeValue] = Field(default_factory=dict)
+    """More variables for make.conf, without quotes."""
+    slim: Bool = False
+    """Install into an empty root, without the compilers and build tools of the stage3."""
+    keep_portage: Bool = True
+    """Keep portage in the image, so that the environment can update itself."""
 
 
 class Profile(Section):
     """One environment, with everything it extends already merged in."""
 
-    name: str
+    name: ProfileName
+    """Name of the environment: the name of its file, which need not repeat it."""
+    description: Description = "A Seatsmith environment"
+    """One line that lists and boot menus show."""
     distribution: Distribution = Distribution.ARCH
-    hostname: str | None = None
-    """Default: the profile's name."""
-    timezone: str = "UTC"
-    locale: str = "C.UTF-8"
-    keymap: str = "us"
+    """Distribution that the environment is made of."""
+    hostname: HostName | None = None
+    """Host name inside. Default: the profile's name."""
+    timezone: Timezone = "UTC"
+    """Time zone."""
+    locale: Locale = "C.UTF-8"
+    """Language and formats (LANG)."""
+    keymap: Keymap = "us"
+    """Keyboard layout, as the console names it."""
     role: Role = Role.CONTAINER
     """What the environment is on a seat unless the seat file says otherwise."""
-    bootable: bool = False
-    """Bring a kernel, an initrd and a UKI, so that the environment can be the host of a seat."""
+    bootable: Bool = False
+    """Bring a kernel, an initrd and a UKI, so that the environment can be the host of a seat.
+
+    Follows `role: host`, where it is true."""
     isolation: Isolation = Isolation.SHARED
+    """How far a container is kept from the others' keyboard and screen."""
     display: Display = Field(default_factory=Display)
     users: list[User] = Field(default_factory=list)
+    """Accounts of people. Those of extended files are merged by name."""
     audio: Audio = Field(default_factory=Audio)
     devices: Devices = Field(default_factory=Devices)
     network: Network = Field(default_factory=Network)
     packages: Packages = Field(default_factory=Packages)
-    """Packages beyond the base set of the distribution, and packages to leave out."""
     repositories: list[Repository] = Field(default_factory=list)
-    files: Path | None = None
-    """Tree of extra files copied into the image, relative to the profile's directory."""
+    """pacman repositories beside the distribution's own; only with `distribution: arch`."""
+    files: TreePath | None = None
+    """Tree of extra files copied into the image, relative to profiles/."""
     services: Services = Field(default_factory=Services)
+    sizes: Sizes = Field(default_factory=Sizes)
+    gentoo: Gentoo = Field(default_factory=Gentoo)
 
     @property
     def machine(self) -> str:
         """The name that nspawn, units and volumes know the environment by."""
         return self.name
+
+    @model_validator(mode="before")
+    @classmethod
+    def fill_in(cls, data: Any) -> Any:
+        """Defaults that follow from other settings."""
+        if not isinstance(data, dict):
+            return data
+        more: dict[str, Any] = {}
+        if data.get("hostname") is None and isinstance(data.get("name"), str):
+            more["hostname"] = data["name"]
+        if data.get("role") == Role.HOST and "bootable" not in data:
+            more["bootable"] = True
+        display = data.get("display")
+        if isinstance(display, dict) and display.get("server") == "wayland" and "session" not in display:
+            more["display"] = {**display, "session": "sway"}
+        return {**data, **more}
+
+    @model_validator(mode="after")
+    def agree_with_itself(self) -> Self:
+        from builder.profile.rules import disagreements
+
+        if found := disagreements(self.model_dump(mode="json", exclude_unset=True)):
+            raise PydanticCustomError("rules", "{wrong}", {"wrong": "; ".join(f.message for f in found)})
+        return self
