@@ -44,25 +44,28 @@ def members(archive: Path) -> Iterator[tuple[str, dict[str, object]]]:
     """Every member of a .tar.zst with what is recorded of it; contents as digests."""
     import zstandard
 
-    with archive.open("rb") as f, zstandard.ZstdDecompressor().stream_reader(f) as stream:
-        with tarfile.open(fileobj=cast("IO[bytes]", stream), mode="r|") as tar:
-            for info in tar:
-                content = ""
-                if info.isfile() and (data := tar.extractfile(info)) is not None:
-                    content = hashlib.file_digest(data, "sha256").hexdigest()  # type: ignore[arg-type]
-                yield (
-                    info.name,
-                    {
-                        "type": info.type.decode(),
-                        "mode": f"{info.mode:o}",
-                        "owner": f"{info.uid}:{info.gid}",
-                        "time": int(info.mtime),
-                        "size": info.size,
-                        "target": info.linkname,
-                        "attributes": sorted(k for k in info.pax_headers if "xattr" in k),
-                        "content": content,
-                    },
-                )
+    with (
+        archive.open("rb") as f,
+        zstandard.ZstdDecompressor().stream_reader(f) as stream,
+        tarfile.open(fileobj=cast("IO[bytes]", stream), mode="r|") as tar,
+    ):
+        for info in tar:
+            content = ""
+            if info.isfile() and (data := tar.extractfile(info)) is not None:
+                content = hashlib.file_digest(data, "sha256").hexdigest()  # type: ignore[arg-type]
+            yield (
+                info.name,
+                {
+                    "type": info.type.decode(),
+                    "mode": f"{info.mode:o}",
+                    "owner": f"{info.uid}:{info.gid}",
+                    "time": int(info.mtime),
+                    "size": info.size,
+                    "target": info.linkname,
+                    "attributes": sorted(k for k in info.pax_headers if "xattr" in k),
+                    "content": content,
+                },
+            )
 
 
 def first_byte(first: Path, second: Path) -> str:

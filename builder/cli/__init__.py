@@ -1,11 +1,12 @@
 """Which commands are there? Each module of this package adds its own; heavy imports wait until one runs."""
 
+import importlib
+import pkgutil
 from typing import Annotated
 
 import typer
 
 from builder import __version__, ui
-from builder.cli import sign, tools
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -34,6 +35,6 @@ def common(
     ui.use(ui.choose(quiet=quiet))
 
 
-tools.register(app)
-image.register(app)
-sign.register(app)
+for module in pkgutil.iter_modules(__path__):
+    if hasattr(found := importlib.import_module(f"{__name__}.{module.name}"), "register"):
+        found.register(app)
