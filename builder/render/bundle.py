@@ -1,0 +1,57 @@
+"""Which files does a container need in the root of its host?"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from builder.errors import InputError
+from builder.profile import Profile
+from builder.profile.model import AudioServer
+from builder.render.devices import Bind, DeviceAccess, device_access
+from builder.render.templates import render_tree, template_root
+
+SOUND = "/run/pulse-shared"
+MAX_VETH_NAME = 15 - len("ve-")  # IFNAMSIZ less its NUL; nspawn would shorten a longer one to a hash
+
+
+@dataclass(frozen=True)
+class Volume:
+    """The encrypted volume of a container, by a path that survives reboots."""
+
+    device: str
+
+
+def volume_by_label(profile: Profile) -> Volume:
+    """The volume by its LUKS2 label: what a bundle names while no seat says by which UUID."""
+    return Volume(f"/dev/disk/by-label/luks-{profile.machine}")
+
+
+def render_host_bundle(
+    profile: Profile, dest: Path, *, host_user: str, volume: Volume | None = None
+) -> None:
+    """Render what the container ``profile`` needs on its host into ``dest``, a tree for the host's root.
+
+    ``host_user`` runs the host's sound server. ``volume`` defaults to that with the LUKS label luks-NAME.
+    Bundles of several containers may be laid over each other: what they share is the same in each.
+    """
+    if profile.network.veth and len(profile.machine) > MAX_VETH_NAME:
+        raise InputError(
+            f"profile {profile.name}: a container's name has at most {MAX_VETH_NAME} characters,"
+            " since its network interface on the host is named after it",
+            hint="choose a shorter name, or write network.veth: false",
+        )
+    sound = profile.audio.server is not AudioServer.NONE
+    access = device_access(profile)
+    values = {
+        "name": profile.machine,
+        "host_user": host_user,
+        "volume": volume or volume_by_label(profile),
+        "access": with_sound(access) if sound else access,
+        "network": profile.network,
+        "sound": sound,
+    }
+    dest.mkdir(parents=True, exist_ok=True)
+    render_tree(template_root() / "host", dest, values)
+
+
+def with_sound(access: DeviceAccess) -> DeviceAccess:
+    return DeviceAccess((*access.binds, Bind(SOUND)), access.allow, access.wants, access.after)
