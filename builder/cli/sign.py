@@ -37,10 +37,23 @@ def sign(
         str,
         typer.Option(envvar="SIGNING_KEY", help="Secret key file, fd:N, or fingerprint in your agent."),
     ],
+    release: Annotated[
+        bool, typer.Option("--release", help="Refuse what must not be released (see docs/signing.md).")
+    ] = False,
+    second: Annotated[
+        Path | None, typer.Option(help="SHA256SUMS of a second builder; a release needs one that agrees.")
+    ] = None,
     json: AsJson = False,
 ) -> None:
-    """Sign the checksums of a result; only SHA256SUMS is read."""
+    """Sign the checksums of a result; the images themselves are not needed.
+
+    With --release, SHA256SUMS, manifest.json and provenance.json are read and must allow it.
+    """
+    from builder.outputs.release import check_release
     from builder.outputs.sign import sign_checksums
+
+    if release:
+        check_release(directory, second)
 
     made = sign_checksums(directory, key)
     show({"directory": directory, "fingerprint": made.fingerprint}, f"{directory}: {made}", as_json=json)
