@@ -1,0 +1,1 @@
+"""How do images reach others, and what differs between two of them?"""
