@@ -118,9 +118,9 @@ class User(Section):
     name: UserName
     """Login name. Users of extended files are merged by it."""
     uid: Uid | None = None
-    """User id, 1000 to 59999; by default the next free one."""
+    """User id. Default: the next free one from 1000 on."""
     groups: list[GroupName] = Field(default_factory=lambda: ["audio", "video", "input"])
-    """Groups beside the user's own."""
+    """Groups beside the user's own. Default: audio, video, input."""
     shell: Shell = "/bin/bash"
     """Login shell; its package must be in the image."""
     ssh_keys: list[SshKey] = Field(default_factory=list)
@@ -274,6 +274,8 @@ class Profile(Section):
         display = data.get("display")
         if isinstance(display, dict) and display.get("server") == "wayland" and "session" not in display:
             more["display"] = {**display, "session": "sway"}
+        if isinstance(data.get("users"), list):
+            more["users"] = with_uids(data["users"])
         return {**data, **more}
 
     @model_validator(mode="after")
@@ -283,3 +285,10 @@ class Profile(Section):
         if found := disagreements(self.model_dump(mode="json", exclude_unset=True)):
             raise PydanticCustomError("rules", "{wrong}", {"wrong": "; ".join(f.message for f in found)})
         return self
+
+
+def with_uids(users: list[Any]) -> list[Any]:
+    """Users as they are, and those without an id with the next free one: the same in every build."""
+    taken = {u["uid"] for u in users if isinstance(u, dict) and isinstance(u.get("uid"), int)}
+    free = (uid for uid in range(1000, 60000) if uid not in taken)
+    return [{**u, "uid": next(free)} if isinstance(u, dict) and u.get("uid") is None else u for u in users]
