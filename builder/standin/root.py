@@ -1,0 +1,81 @@
+"""Where does the stand-in's content come from? One Debian root, made by mmdebstrap, kept as a tar."""
+
+import os
+import shlex
+import shutil
+from pathlib import Path
+
+from builder import ui
+from builder.errors import MachineError
+from builder.files import atomic_path, exclusive, json_digest
+from builder.run import Arg, run
+from builder.standin.names import data_text, wanted_packages
+
+SUITE = "trixie"  # Debian 13, stable
+LAYOUT = 1  # raise when this module makes something else of the same inputs
+
+# What an image does without; dpkg then does not unpack it in the first place.
+EXCLUDED = (
+    "/usr/share/man/*",
+    "/usr/share/info/*",
+    "/usr/share/doc/*",
+    "/usr/share/lintian/*",
+    "/usr/share/locale/*/*",
+)
+
+
+def root_key() -> str:
+    return json_digest(
+        {
+            "suite": SUITE,
+            "packages": sorted(wanted_packages()),
+            "excluded": EXCLUDED,
+            "customize": data_text("customize.sh"),
+            "layout": LAYOUT,
+        }
+    )[:16]
+
+
+def ensure_root(cache: Path) -> Path:
+    """The root as an uncompressed tar below ``cache``, made first where it is missing.
+
+    A tar and not a tree, so that owners, modes and capabilities survive where we are an ordinary user.
+    Raises MachineError where mmdebstrap is missing, ProgramError where it fails.
+    """
+    tar = cache / "roots" / f"{root_key()}.tar"
+    if not tar.is_file():
+        with exclusive(tar.with_suffix(".lock"), "the stand-in's root", wait=True):
+            if not tar.is_file():
+                build_root(tar, debs=cache / "debs")
+    return tar
+
+
+def build_root(tar: Path, *, debs: Path) -> None:
+    """Make the root by mmdebstrap; .deb files stay in ``debs``, which makes the next root faster."""
+    mmdebstrap = shutil.which("mmdebstrap")
+    if mmdebstrap is None:
+        raise MachineError(
+            "mmdebstrap is not installed, and the stand-in is made by it",
+            hint="run: sudo apt-get install mmdebstrap uidmap",
+        )
+    debs.mkdir(parents=True, exist_ok=True)
+    archives = "/var/cache/apt/archives"
+    with ui.current().step("Building the stand-in's Debian root (once)"), atomic_path(tar) as made:
+        argv: list[Arg] = [
+            mmdebstrap,
+            "--format=tar",
+            "--variant=minbase",
+            "--mode=root" if os.geteuid() == 0 else "--mode=unshare",
+            "--aptopt=APT::Install-Recommends false",
+            "--aptopt=Acquire::Retries 3",
+            *(f"--dpkgopt=path-exclude={pattern}" for pattern in EXCLUDED),
+            "--skip=download/empty,essential/unlink,output/dev,cleanup/apt/lists",
+            f'--setup-hook=mkdir -p "$1{archives}"',
+            f"--setup-hook=sync-in {shlex.quote(os.fspath(debs))} {archives}",
+            f"--customize-hook={data_text('customize.sh')}",
+            f"--customize-hook=sync-out {archives} {shlex.quote(os.fspath(debs))}",
+            f"--include={','.join(wanted_packages())}",
+            SUITE,
+            made,
+        ]
+        run(argv, env=dict(os.environ), hint="are Debian's mirrors reachable from here?")
