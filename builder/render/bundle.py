@@ -7,6 +7,7 @@ from builder.errors import InputError
 from builder.profile import Profile
 from builder.profile.model import AudioServer
 from builder.render.devices import Bind, DeviceAccess, device_access
+from builder.render.image import keep_terminal_free
 from builder.render.templates import render_tree, template_root
 
 SOUND = "/run/pulse-shared"
@@ -49,8 +50,8 @@ def render_host_bundle(
         "network": profile.network,
         "sound": sound,
     }
-    dest.mkdir(parents=True, exist_ok=True)
     render_tree(template_root() / "host", dest, values)
+    keep_terminal_free(profile, dest)
 
 
 def with_sound(access: DeviceAccess) -> DeviceAccess:

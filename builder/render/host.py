@@ -7,7 +7,7 @@ from pathlib import Path
 from builder.errors import InputError
 from builder.profile import Profile
 from builder.render.bundle import Volume, render_host_bundle
-from builder.render.templates import render_tree, template_root
+from builder.render.templates import render_tree, template_root, write_link
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,6 @@ def render_host(profile: Profile, containers: Sequence[Container], dest: Path, *
     That is fstab, crypttab and the bundle of every container. Raises InputError for containers that clash.
     """
     refuse_clashes(profile, containers)
-    dest.mkdir(parents=True, exist_ok=True)
     render_tree(template_root() / "seat", dest, {"disk": disk})
     for container in containers:
         render_host_bundle(container.profile, dest, host_user=sound_user(profile), volume=container.volume)
@@ -57,10 +56,8 @@ def sound_user(profile: Profile) -> str:
 
 def start_with_host(dest: Path, name: str) -> None:
     """What ``machinectl enable NAME`` would do."""
-    link = dest / "etc/systemd/system/machines.target.wants" / f"systemd-nspawn@{name}.service"
-    link.parent.mkdir(parents=True, exist_ok=True)
-    link.unlink(missing_ok=True)
-    link.symlink_to("/usr/lib/systemd/system/systemd-nspawn@.service")
+    link = f"etc/systemd/system/machines.target.wants/systemd-nspawn@{name}.service"
+    write_link(dest, link, "/usr/lib/systemd/system/systemd-nspawn@.service")
 
 
 def refuse_clashes(profile: Profile, containers: Sequence[Container]) -> None:

@@ -5,8 +5,10 @@ from pathlib import Path
 from builder.errors import InputError
 from builder.profile import Profile
 from builder.profile.model import DisplayServer
-from builder.render.templates import render_tree, template_root
+from builder.render.templates import mask_unit, render_tree, template_root
 from builder.render.values import image_values
+
+TEXT_LOGINS = 6  # NAutoVTs= of mkosi.extra/usr/lib/seatsmith/roles/host/logind.conf
 
 
 def render_image(profile: Profile, dest: Path) -> None:
@@ -20,20 +22,18 @@ def render_image(profile: Profile, dest: Path) -> None:
             hint="write display.server: x11",
         )
     values = image_values(profile)
-    dest.mkdir(parents=True, exist_ok=True)
     render_tree(template_root() / "image", dest, values)
     for user in values["users"]:
         render_tree(template_root() / "user", dest, {"user": user})
     for unit in profile.services.mask:
-        mask(dest, unit)
+        mask_unit(dest, unit)
+    keep_terminal_free(profile, dest)
 
 
-def mask(dest: Path, unit: str) -> None:
-    """Make a unit unstartable: a link to /dev/null in /etc/systemd/system (systemd.unit(5))."""
-    link = dest / "etc/systemd/system" / unit
-    link.parent.mkdir(parents=True, exist_ok=True)
-    link.unlink(missing_ok=True)
-    link.symlink_to("/dev/null")
+def keep_terminal_free(profile: Profile, dest: Path) -> None:
+    """Let no host start a text login on an environment's own terminal, be it its own or a container's."""
+    if profile.display.vt <= TEXT_LOGINS:
+        mask_unit(dest, f"autovt@tty{profile.display.vt}.service")
 
 
 def mkosi_settings(profile: Profile) -> dict[str, str]:

@@ -29,7 +29,6 @@ def render_all(profile: Profile, dest: Path, *, host_user: str | None = None) ->
 def keep_rendered(profile: Profile, final: Path, *, host_user: str | None = None) -> None:
     """Render into ``final``, replacing what was there as a whole."""
     with atomic_path(final) as made:
-        made.mkdir()
         render_all(profile, made, host_user=host_user)
 
 

@@ -35,6 +35,7 @@ def render_tree(tree: Path, dest: Path, values: Mapping[str, Any]) -> list[Path]
     Files that are there already are replaced. Raises RenderError, naming the template.
     """
     environment = template_environment()
+    make_directory(dest)
     made = []
     for source in sorted(p for p in tree.rglob("*") if p.is_file()):
         inner = source.relative_to(tree).as_posix()
@@ -54,14 +55,31 @@ def write_file(dest: Path, name: str, content: str) -> None:
     if name.startswith("/") or ".." in name.split("/"):
         raise RenderError(f"{name!r} would be written outside of the tree")
     path = dest / name
-    for parent in reversed(path.relative_to(dest).parents):
-        place = dest / parent
-        if not place.is_dir():
-            place.mkdir(parents=True)
-            place.chmod(0o755)
+    make_directory(path.parent)
     path.unlink(missing_ok=True)
     path.write_text(content, encoding="utf-8")
     path.chmod(0o755 if content.startswith("#!") else 0o644)
+
+
+def write_link(dest: Path, name: str, target: str) -> None:
+    """Make the symbolic link ``dest/name``."""
+    path = dest / name
+    make_directory(path.parent)
+    path.unlink(missing_ok=True)
+    path.symlink_to(target)
+
+
+def make_directory(path: Path) -> None:
+    """Make a directory and those above it, where they are missing, with mode 0755 whatever the umask."""
+    if not path.is_dir():
+        make_directory(path.parent)
+        path.mkdir()
+        path.chmod(0o755)
+
+
+def mask_unit(dest: Path, unit: str) -> None:
+    """Make a unit unstartable: a link to /dev/null in /etc/systemd/system (systemd.unit(5))."""
+    write_link(dest, f"etc/systemd/system/{unit}", "/dev/null")
 
 
 def template_environment() -> Environment:
@@ -97,6 +115,8 @@ def guarded(value: Any) -> Any:
 
 
 def render_text(environment: Environment, text: str, values: Mapping[str, Any], *, where: str) -> str:
+    if "{" not in text:
+        return text
     try:
         return environment.from_string(text).render(values)
     except UndefinedError as e:
