@@ -1,0 +1,77 @@
+"""Which built image goes into an environment, and may it be used?"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from builder.errors import InputError, TrustError
+from builder.project import Project
+
+
+@dataclass(frozen=True)
+class Image:
+    """The files of a built image that a seat is made from."""
+
+    profile: str
+    version: str
+    tar: Path
+    uki: Path | None
+    epoch: int
+    signed: bool
+
+    @property
+    def standin(self) -> bool:
+        return "standin" in self.version
+
+
+def find_image(project: Project, profile: str) -> Image | None:
+    """The image in ``dist/PROFILE``, unchecked; None where there is none."""
+    place = project.dist / profile
+    try:
+        manifest = json.loads((place / "manifest.json").read_text())
+        files = {f["role"]: place / f["name"] for f in manifest["files"]}
+        return Image(
+            profile=manifest["profile"],
+            version=manifest["version"],
+            tar=files["image"],
+            uki=files.get("uki"),
+            epoch=int(datetime.fromisoformat(manifest["created"]).timestamp()),
+            signed=(place / "SHA256SUMS.gpg").exists(),
+        )
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError) as e:
+        raise InputError(
+            f"{place}/manifest.json cannot be used: {e}", hint=f"make image PROFILE={profile}"
+        ) from e
+
+
+def build_it(profile: str) -> str:
+    return f"run: make image PROFILE={profile}"
+
+
+def checked_image(project: Project, profile: str, keys: Sequence[Path]) -> Image:
+    """The image of a profile, after its checksums and, where it has one, its signature were found good.
+
+    ``keys`` are the files of the keys to trust. An image without any signature is taken (one's own images
+    have none) and says so by ``signed``. Raises InputError where there is no image, TrustError where
+    anything does not agree.
+    """
+    from builder.outputs.sign import trusted_keys
+    from builder.outputs.verify import verify_directory
+
+    image = find_image(project, profile)
+    if image is None:
+        raise InputError(
+            f"there is no image of {profile} in {project.dist / profile}",
+            hint=f"make image PROFILE={profile}",
+        )
+    if not image.tar.is_file():
+        raise TrustError(f"{image.tar} is missing", hint=build_it(profile))
+    trusted = trusted_keys(keys) if image.signed else []
+    verify_directory(
+        project.dist / profile, keys=trusted, require_signature=image.signed, profile=profile
+    ).raise_for_problems()
+    return image

@@ -1,0 +1,91 @@
+"""Which files does a seat add to its images? fstab, crypttab, bundles of containers, the boot menu."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from builder.profile import Profile
+from builder.seat.plan import Kind, Plan
+from builder.tools import Tools
+
+KEYFILES = "etc/cryptsetup-keys.d"
+KEYFILE_SIZE = (
+    4096  # one block of the filesystem: the writer puts the key in its place on the way to the disk
+)
+UKIS = "EFI/seatsmith"  # not EFI/Linux: systemd-boot would list them a second time, without our command line
+MENU_SECONDS = 3
+
+
+def as_in_seat(plan: Plan, profiles: Mapping[str, Profile], name: str) -> Profile:
+    """The profile of an environment under the name and on the terminal that the seat gives it."""
+    environment = next(e for e in plan.environments if e.name == name)
+    profile = profiles[name]
+    display = profile.display.model_copy(update={"vt": environment.vt})
+    return profile.model_copy(update={"name": name, "display": display})
+
+
+def hosts(plan: Plan) -> list[str]:
+    return [entry.host for entry in plan.entries]
+
+
+def render_overlay(plan: Plan, profiles: Mapping[str, Profile], name: str, dest: Path) -> list[str]:
+    """Render what goes over the image of environment ``name`` into ``dest``.
+
+    Returns the names of those environments for whose key a file of KEYFILE_SIZE placeholder bytes was left.
+    """
+    from builder.render import Container, HostDisk, Volume, render_host, render_image
+
+    dest.mkdir(parents=True)
+    own = as_in_seat(plan, profiles, name)
+    if own.display.vt != profiles[name].display.vt or own.name != profiles[name].name:
+        render_image(own, dest)
+    if name not in hosts(plan):
+        return []
+    beside = [e for e in plan.environments if e.name != name]
+    swap = next((v for v in plan.volumes if v.kind is Kind.SWAP), None)
+    disk = HostDisk(
+        esp=f"PARTUUID={plan.esp.id}",
+        swap=f"/dev/{plan.group.name}/{swap.name}" if swap else None,
+    )
+    containers = [
+        Container(as_in_seat(plan, profiles, e.name), Volume(f"/dev/disk/by-uuid/{e.luks_id}"))
+        for e in beside
+    ]
+    render_host(own, containers, dest, disk=disk)
+    keyed = [e.name for e in beside if e.keyfile]
+    for other in keyed:
+        path = dest / KEYFILES / f"{other}.key"
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.write_bytes(b"to be replaced by the writer of the disk. ".ljust(KEYFILE_SIZE, b"#"))
+        path.chmod(0o600)
+    return keyed
+
+
+def esp_files(plan: Plan, ukis: Mapping[str, Path], tools: Tools) -> dict[str, Path | bytes]:
+    """Everything on the EFI system partition: systemd-boot, its menu, and a UKI for each host.
+
+    The menu's entries carry the command line, since it names the seat's volumes and the UKI is the same on
+    every seat (Boot Loader Specification, type 1; the UKI's stub takes over the options it is started with).
+    """
+    boot = (tools.root or Path("/")) / "usr/lib/systemd/boot/efi/systemd-bootx64.efi"
+    files: dict[str, Path | bytes] = {
+        "EFI/BOOT/BOOTX64.EFI": boot,
+        "EFI/systemd/systemd-bootx64.efi": boot,
+        "loader/loader.conf": loader_conf(plan).encode(),
+        "loader/entries.srel": b"type1\n",
+    }
+    for entry in plan.entries:
+        uki = f"{UKIS}/{entry.host}.efi"
+        files[uki] = ukis[entry.host]
+        lines = [
+            f"title    {entry.title}",
+            f"sort-key {plan.entries.index(entry):02d}-{entry.id}",
+            f"efi      /{uki}",
+            f"options  {entry.options}",
+        ]
+        files[f"loader/entries/{entry.id}.conf"] = "".join(f"{line}\n" for line in lines).encode()
+    return files
+
+
+def loader_conf(plan: Plan) -> str:
+    timeout = MENU_SECONDS if len(plan.entries) > 1 else 0
+    return f"default {plan.entries[0].id}.conf\ntimeout {timeout}\neditor  no\nauto-entries no\n"

@@ -1,0 +1,169 @@
+"""What goes into an environment's filesystem? Its image, less boot files, under the seat's own files."""
+
+import io
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from builder.errors import InputError
+
+BLOCK = 512
+COPY = 1 << 20
+LEFT_OUT = ("boot/EFI", "boot/loader", "efi", "esp")  # contents belong on the ESP; the directories stay
+
+_LONG = b"LK"  # GNU: the next member's name, or link target, is this one's data
+_PAX = b"xg"
+
+
+class Reader(Protocol):
+    def read(self, size: int = ..., /) -> bytes: ...
+
+
+@dataclass(frozen=True)
+class Member:
+    """One member of a tar as it lies in the stream: all its headers, its normalised name, bytes of data."""
+
+    name: str
+    headers: bytes
+    size: int
+    is_directory: bool
+
+
+def write_tree(image: Path, overlay: Path, out: BinaryIO, *, epoch: int) -> None:
+    """Write a tar of ``image`` (.tar or .tar.zst) with all files below ``overlay`` laid over it.
+
+    A file of the overlay replaces the image's; a directory that the image has keeps the image's mode and
+    owner. Files of the overlay belong to root and keep their modes. Raises InputError for an image that is
+    cut off or damaged.
+    """
+    over = {path.relative_to(overlay).as_posix(): path for path in sorted(overlay.rglob("*"))}
+    files = {name for name, path in over.items() if path.is_symlink() or not path.is_dir()}
+    there = set()
+    with image.open("rb") as f:
+        stream = opened(image, f)
+        for member in members(stream, image):
+            if member.name in files or left_out(member):
+                copy(stream, None, padded(member.size), image)
+                continue
+            if member.is_directory:
+                there.add(member.name)
+            out.write(member.headers)
+            copy(stream, out, padded(member.size), image)
+    with tarfile.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT) as tar:
+        for name, path in over.items():
+            if name in files or name not in there:
+                add(tar, name, path, epoch)
+
+
+def left_out(member: Member) -> bool:
+    return any(member.name.startswith(f"{folder}/") for folder in LEFT_OUT)
+
+
+def opened(image: Path, f: BinaryIO) -> Reader:
+    magic = f.read(4)
+    f.seek(0)
+    if magic != b"\x28\xb5\x2f\xfd":
+        return f
+    import zstandard
+
+    # several frames may follow each other (zstd with threads)
+    reader: Reader = zstandard.ZstdDecompressor().stream_reader(f, read_across_frames=True)
+    return Exactly(reader, image)
+
+
+class Exactly:
+    """Reads until there is as much as asked for or the end, and turns zstd's errors into ours."""
+
+    def __init__(self, reader: Reader, image: Path) -> None:
+        self._reader, self._image = reader, image
+
+    def read(self, size: int = -1, /) -> bytes:
+        import zstandard
+
+        parts = []
+        try:
+            while size > 0 and (part := self._reader.read(size)):
+                parts.append(part)
+                size -= len(part)
+        except zstandard.ZstdError as e:
+            raise InputError(f"{self._image} is damaged: {e}", hint="build or fetch it again") from e
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def members(stream: Reader, image: Path) -> Iterator[Member]:
+    """The members of a tar; the caller reads each one's data (padded to whole blocks) before the next."""
+    headers, name = b"", None
+    while True:
+        header = stream.read(BLOCK)
+        if len(header) < BLOCK:
+            raise InputError(f"{image} is cut off (no end mark)", hint="build or fetch it again")
+        if not any(header):
+            return
+        if int(header[148:156].strip(b" \0") or b"0", 8) != sum(header[:148]) + 256 + sum(header[156:]):
+            raise InputError(f"{image} is damaged (a tar header's checksum)", hint="build or fetch it again")
+        kind, size = header[156:157], number(header[124:136])
+        headers += header
+        if kind in _LONG or kind in _PAX:
+            data = stream.read(padded(size))
+            if len(data) < padded(size):
+                raise InputError(f"{image} is cut off", hint="build or fetch it again")
+            headers += data
+            if kind == b"L":
+                name = data[:size].rstrip(b"\0")
+            elif kind == b"x":
+                values = pax(data[:size])
+                name = values.get(b"GNU.sparse.name") or values.get(b"path") or name
+                if b"size" in values:
+                    raise InputError(f"{image} holds a file of more than 8 GiB")
+            continue
+        if name is None:
+            prefix = header[345:500].rstrip(b"\0") if header[257:263] == b"ustar\0" else b""
+            name = (prefix + b"/" if prefix else b"") + header[:100].split(b"\0")[0]
+        text = name.decode(errors="surrogateescape").removeprefix("./").strip("/")
+        yield Member(text, headers, size, kind == b"5")
+        headers, name = b"", None
+
+
+def number(field: bytes) -> int:
+    """Octal, or base 256 where the first bit is set (GNU, for large files)."""
+    if field[0] & 0x80:
+        return int.from_bytes(field[1:], "big")
+    return int(field.strip(b" \0") or b"0", 8)
+
+
+def pax(data: bytes) -> dict[bytes, bytes]:
+    found, at = {}, 0
+    while at < len(data):
+        space = data.index(b" ", at)
+        end = at + int(data[at:space])
+        key, _, value = data[space + 1 : end - 1].partition(b"=")
+        found[key] = value
+        at = end
+    return found
+
+
+def padded(size: int) -> int:
+    return -(-size // BLOCK) * BLOCK
+
+
+def copy(stream: Reader, out: BinaryIO | None, size: int, image: Path) -> None:
+    while size:
+        data = stream.read(min(size, COPY))
+        if not data:
+            raise InputError(f"{image} is cut off", hint="build or fetch it again")
+        if out is not None:
+            out.write(data)
+        size -= len(data)
+
+
+def add(tar: tarfile.TarFile, name: str, path: Path, epoch: int) -> None:
+    info = tar.gettarinfo(path, arcname=f"./{name}")
+    info.uid = info.gid = 0
+    info.uname = info.gname = ""
+    info.mtime = epoch
+    info.type = tarfile.REGTYPE if info.islnk() else info.type
+    data = path.read_bytes() if info.isreg() else b""
+    info.size = len(data)
+    tar.addfile(info, io.BytesIO(data))
