@@ -208,19 +208,16 @@ def run_build(
     *,
     prefix: Sequence[str] = (),
     environment: Mapping[str, str] | None = None,
-    sandbox_tree: Path | None = None,
+    options: Sequence[Arg] = (),
 ) -> None:
     """Run mkosi and move what it made into ``made`` under fixed names.
 
-    The options change the surroundings of the build and are for comparing builds: words before the command
-    line, more environment, files laid over mkosi's sandbox.
+    ``prefix``, ``environment`` and ``options`` are for comparing builds: words before the command line, more
+    environment variables, more options for mkosi.
     """
     name = build.profile.name
     mkosi.prepare(build, project, store=store_of(project), tools=tools)
-    words: list[Arg] = ["--force", "build"]
-    if sandbox_tree is not None:
-        words = ["--sandbox-tree", sandbox_tree, *words]
-    argv, base_environment = mkosi.command(build, project, tools, words)
+    argv, base_environment = mkosi.command(build, project, tools, [*options, "--force", "build"])
     argv = [*prefix, *argv]
     log = build.scratch / "mkosi.log"
     try:

@@ -27,8 +27,8 @@ class Build:
     epoch: int
     """SOURCE_DATE_EPOCH: seconds since 1970, from the lock's snapshot."""
     scratch: Path
-    cache: Path | None
-    """mkosi's incremental cache; None builds from nothing."""
+    cache: Path
+    """mkosi's incremental cache of installed packages."""
 
     @property
     def output(self) -> Path:
@@ -46,7 +46,7 @@ def profile_settings(build: Build, project: Project) -> Settings:
     if profile.files is not None:
         trees.append(os.fspath(project.profiles / profile.files))
     variant = [f"VARIANT_ID={Source.STANDIN}"] if build.lock.source is Source.STANDIN else []
-    settings: Settings = {
+    return {
         "Config": {"Dependencies": ["initrd"] if profile.bootable else []},
         "Output": {
             "Output": [profile.name],
@@ -62,16 +62,13 @@ def profile_settings(build: Build, project: Project) -> Settings:
             "Locale": [profile.locale],
             "Keymap": [profile.keymap],
             "SourceDateEpoch": [str(build.epoch)],
-            "Environment": [f"IMAGE_NAME={profile.name}", *variant],
         },
         "Build": {
+            "Environment": [f"IMAGE_NAME={profile.name}", *variant],
             "WorkspaceDirectory": [os.fspath(build.scratch / "workspace")],
-            "Incremental": ["yes" if build.cache else "no"],
+            "CacheDirectory": [os.fspath(build.cache)],
         },
     }
-    if build.cache:
-        settings["Build"]["CacheDirectory"] = [os.fspath(build.cache)]
-    return settings
 
 
 def merged(*parts: Settings) -> Settings:
@@ -112,7 +109,7 @@ def prepare(build: Build, project: Project, *, store: Store, tools: Tools) -> No
     prepared = backend(build.profile.distribution).prepare(
         build.profile, build.lock, project=project, store=store, tools=tools, scratch=build.scratch
     )
-    for place in (build.output, build.scratch / "workspace", *([build.cache] if build.cache else [])):
+    for place in (build.output, build.scratch / "workspace", build.cache):
         place.mkdir(parents=True, exist_ok=True)
     settings = merged(profile_settings(build, project), prepared.settings)
     (build.scratch / "profile.conf").write_text(settings_text(settings))

@@ -22,6 +22,7 @@ from builder.image import (
 from builder.imagediff import describe_difference
 from builder.profile import Profile
 from builder.project import Project
+from builder.run import Arg
 from builder.sources import Source
 from builder.tools import Tools, ensure_tools
 
@@ -40,8 +41,8 @@ class Conditions:
     prefix: list[str] = field(default_factory=list)
     """Words before mkosi's own command line."""
     environment: dict[str, str] = field(default_factory=dict)
-    sandbox_tree: Path | None = None
-    """Files to lay over the build sandbox."""
+    options: list[Arg] = field(default_factory=list)
+    """Options for mkosi."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,9 @@ def verify_reproducible(project: Project, profile: Profile, source: Source) -> O
             made, elsewhere = scratch / "made", scratch / "another place"
             made.mkdir()
             elsewhere.mkdir()
-            build = mkosi.Build(profile, lock, version_of(lock), epoch_of(lock), elsewhere, None)
+            build = mkosi.Build(
+                profile, lock, version_of(lock), epoch_of(lock), elsewhere, scratch / "cache"
+            )
             with other_conditions(tools, scratch) as conditions:
                 run_build(
                     build,
@@ -73,7 +76,7 @@ def verify_reproducible(project: Project, profile: Profile, source: Source) -> O
                     made,
                     prefix=conditions.prefix,
                     environment=conditions.environment,
-                    sandbox_tree=conditions.sandbox_tree,
+                    options=conditions.options,
                 )
             return Outcome(compared(first.place, made), conditions.named)
         finally:
@@ -92,17 +95,20 @@ def other_conditions(tools: Tools, scratch: Path) -> Iterator[Conditions]:
     cpus = os.sched_getaffinity(0)
     if len(cpus) > 1:
         named.append(f"1 CPU instead of {len(cpus)}")
-    tree = None
+    options: list[Arg] = []
     if tools.root is not None and (tools.root / FAKETIME).exists():
         named.append(f"a clock {FAKE_OFFSET.strip('+d')} days ahead")
         tree = scratch / "sandbox"
         (tree / "etc").mkdir(parents=True)
         (tree / "etc/ld.so.preload").write_text(f"/{FAKETIME}\n")
         (tree / "etc/faketimerc").write_text(f"{FAKE_OFFSET}\n")
+        # only the clock is to differ, not the times of files that stat(2) reports or utimensat(2) sets
+        options = ["--sandbox-tree", tree]
+        options += ["--environment", "NO_FAKE_STAT=1", "--environment", "FAKE_UTIME=0"]
     umask = os.umask(OTHER_UMASK)
     os.sched_setaffinity(0, {min(cpus)})
     try:
-        yield Conditions(named, prefix, OTHER_ENVIRONMENT, tree)
+        yield Conditions(named, prefix, OTHER_ENVIRONMENT, options)
     finally:
         os.umask(umask)
         os.sched_setaffinity(0, cpus)

@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 Arg = str | Path
 
 TAIL_LINES = 20  # how much of a failed program's output an error shows
+UMASK = 0o022  # what programs make must not depend on the caller's umask
 GRACE = 10.0  # seconds between SIGTERM and SIGKILL when we are interrupted
 
 
@@ -111,6 +112,7 @@ def run(
                 cwd=cwd,
                 pass_fds=pass_fds,
                 process_group=0,
+                umask=UMASK,
             )
         except OSError as e:
             if e.errno in (errno.ENOENT, errno.EACCES):

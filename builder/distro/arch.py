@@ -94,7 +94,8 @@ class Arch:
     ) -> Prepared:
         cache, sandbox = scratch / "pkgcache", scratch / "sandbox"
         sync, packages = cache / "lib/pacman/sync", cache / "cache/pacman/pkg"
-        for place in (sync, packages, sandbox / "etc"):
+        # mkosi copies the state beside the sync databases but for "local", which it expects to be there
+        for place in (sync, sync.parent / "local", packages, sandbox / "etc"):
             place.mkdir(parents=True)
         for file in lock.files:
             place = sync if file.kind == "database" or ".db." in file.filename else packages
