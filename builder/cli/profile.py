@@ -8,8 +8,8 @@ from builder.cli.output import show
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
-# what `seatsmith check` looks at beside profiles: a word for it, its folder, and two functions as "module:name",
-# (Project) -> names, and (Project, name) -> anything, which raises InputError where the file is wrong
+# what `seatsmith check` looks at beside profiles: a word for it, its folder, and two functions module:name,
+# (Project) -> names, and (Project, name) -> anything that raises InputError where the file is wrong
 CHECKS = [("seat", "profiles/seats", "builder.seat.load:seat_names", "builder.seat.plan:load_plan")]
 
 

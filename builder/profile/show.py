@@ -15,7 +15,7 @@ from builder.sizes import format_size
 DEFAULT = "default"
 COMMENT_COLUMN = 40
 INLINE = 60  # characters that a list may have in one line
-PLAIN = re.compile(r"[A-Za-z/][A-Za-z0-9_./+@-]*([ ,:]?[A-Za-z0-9_./+@-]+)*")
+PLAIN = re.compile(r"[A-Za-z/_][A-Za-z0-9_./+@-]*((, | |:)?[A-Za-z0-9_./+@-]+)*")
 
 Keys = tuple[str | int, ...]
 
