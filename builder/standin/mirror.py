@@ -105,8 +105,8 @@ def by_repository(wanted: list[Package]) -> dict[str, list[Package]]:
     return found
 
 
-def make_database(top: Path, repository: str, members: list[Package], key: SigningKey, tools: Tools) -> None:
-    """Make REPOSITORY.db and REPOSITORY.files by repo-add, and sign both."""
+def make_database(top: Path, repository: str, members: list[Package], tools: Tools) -> list[Path]:
+    """Make REPOSITORY.db and REPOSITORY.files by repo-add."""
     folder = top / repository / "os" / ARCHITECTURE
     tools.run(
         ["repo-add", "--quiet", "--include-sigs", f"{repository}.db.tar.gz", *(p.filename for p in members)],

@@ -7,7 +7,7 @@ file lists, or (a link nobody owns) to the package of its target; the rest is th
 import re
 import tarfile
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -15,9 +15,10 @@ from functools import cached_property
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 from builder.errors import InputError
-from builder.standin.names import LEFT_OUT, Name, data_text, name_of, rows
+from builder.standin.names import LEFT_OUT, Name, data_text, extras, name_of, rows
 
 FILESYSTEM = "filesystem"
 MERGED = ("bin", "sbin", "lib", "lib64")  # /bin is a link to /usr/bin and so on
@@ -195,8 +196,7 @@ def slice_root(root: Root) -> list[Slice]:
     for name, package in slices.items():
         add_own_files(package, name, root.timestamp)
         package.entries.sort(key=lambda e: e.path)
-        add_script_dependencies(root, package)
-        package.depends -= {name}
+    add_script_dependencies(root, slices)
     return [slices[name] for name in sorted(slices) if slices[name].entries]
 
 
@@ -229,6 +229,10 @@ def describe(root: Root) -> dict[str, Slice]:
         if name.arch != FILESYSTEM:
             made.depends.add(FILESYSTEM)
     slices[FILESYSTEM].depends.clear()
+    for arch, made in slices.items():
+        extra = extras().get(arch, {})
+        made.depends |= set(extra.get("depends", ()))
+        made.depends -= {arch, *extra.get("without", ())}
     return slices
 
 
@@ -260,7 +264,7 @@ def resolved(path: PurePosixPath) -> str:
 
 
 def entry(root: Root, path: str, member: tarfile.TarInfo, *, hooked: bool) -> Entry:
-    """A member as a package carries it: own header, no time after the mirror's date, hard links as copies."""
+    """A member as a package carries it: no later than the mirror's date, hard links as copies."""
     source = member
     while source.islnk():
         source = root.members[canonical(source.linkname)]
@@ -333,29 +337,51 @@ def walk_own(top: Traversable, prefix: str, timestamp: int) -> Iterator[Entry]:
             yield with_content(Entry(info), content)
 
 
+SHELL = ("bash", "coreutils", "grep", "sed")
 INTERPRETERS = {
-    "sh": ("bash", "coreutils", "grep", "sed"),
-    "bash": ("bash", "coreutils", "grep", "sed"),
-    "dash": ("dash", "coreutils", "grep", "sed"),
+    "sh": SHELL,
+    "bash": SHELL,
+    "dash": ("dash", *SHELL),
     "python3": ("python",),
     "perl": ("perl",),
 }
 
 
-def add_script_dependencies(root: Root, package: Slice) -> None:
-    """Debian takes its essential packages for granted; here a script's interpreter is depended on."""
-    if package.name.arch == FILESYSTEM:
-        return
+def add_script_dependencies(root: Root, slices: dict[str, Slice]) -> None:
+    """Debian takes its essential packages for granted; here a script's interpreter is depended on.
+
+    A package that the interpreter itself needs (glibc has scripts, too) is left as it is.
+    """
+    needed = {name: closure(slices, wanted) for name, wanted in INTERPRETERS.items()}
     with root.tar.open("rb") as tar:
-        for made in package.entries:
-            if not made.info.isreg() or not made.info.mode & 0o111:
-                continue
-            if made.content is None:
-                tar.seek(made.offset)
+        for name, package in slices.items():
+            found = {i for i in interpreters(package, tar) if name not in needed[i]}
+            package.depends |= {d for i in found for d in INTERPRETERS[i] if d in slices} - {name}
+
+
+def closure(slices: dict[str, Slice], wanted: Iterable[str]) -> set[str]:
+    """The packages ``wanted`` and everything they depend on."""
+    found: set[str] = set()
+    todo = [name for name in wanted if name in slices]
+    while todo:
+        name = todo.pop()
+        if name not in found:
+            found.add(name)
+            todo += [d for d in slices[name].depends if d in slices]
+    return found
+
+
+def interpreters(package: Slice, tar: IO[bytes]) -> set[str]:
+    """The interpreters (of those we know) that executable files of the package name in their first line."""
+    found: set[str] = set()
+    for made in package.entries:
+        if made.info.isreg() and made.info.mode & 0o111:
+            tar.seek(made.offset)
             start = made.content[:64] if made.content is not None else tar.read(min(64, made.info.size))
             shebang = re.match(rb"#!\s*(?:/usr)?/bin/(?:env\s+)?([a-z0-9]+)", start)
-            if shebang:
-                package.depends |= set(INTERPRETERS.get(shebang[1].decode(), ()))
+            if shebang and shebang[1].decode() in INTERPRETERS:
+                found.add(shebang[1].decode())
+    return found
 
 
 def install_script(name: str) -> str | None:
