@@ -34,6 +34,12 @@ def cache_home() -> Path:
     return Path(base) / "seatsmith"
 
 
+def state_home() -> Path:
+    """``$XDG_STATE_HOME/seatsmith``: what must be remembered, unlike the cache."""
+    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state"
+    return Path(base) / "seatsmith"
+
+
 def find_project(start: Path | None = None) -> Project:
     """The checkout around ``start`` (default: the working directory), or ``$SEATSMITH_ROOT``.
 

@@ -6,12 +6,17 @@ from typing import Annotated
 import typer
 
 from builder.cli.output import show
+from builder.cli.sign import AsJson, Keys, SigningKey, default_keys
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+AllowStandin = Annotated[
+    bool, typer.Option("--allow-standin", help="Accept images made of the stand-in, for testing.")
+]
 
 
 def register(app: typer.Typer) -> None:
     app.command("diff")(diff)
+    app.command("publish")(publish)
+    app.command("pull")(pull)
 
 
 def diff(
@@ -29,3 +34,97 @@ def diff(
     if html:
         write_atomic(html, as_html(found))
     show(as_json(found), as_text(found), as_json=json)
+
+
+def publish(
+    to: Annotated[Path, typer.Option("--to", help="The directory that a web server serves.")],
+    signing_key: SigningKey,
+    results: Annotated[
+        list[Path] | None, typer.Argument(help="Signed result directories; none to renew the expiry.")
+    ] = None,
+    key: Keys = None,
+    expires: Annotated[str, typer.Option(help="How long the index may be believed: 30d, 12h.")] = "30d",
+    keep: Annotated[int, typer.Option(min=1, help="Releases of a profile that stay published.")] = 5,
+    deltas: Annotated[bool, typer.Option(help="Make updates from the release before.")] = True,
+    report: Annotated[Path | None, typer.Option(help="HTML report of the boot test.")] = None,
+    allow_standin: AllowStandin = False,
+    json: AsJson = False,
+) -> None:
+    """Add signed results to a static directory, and sign what is current there."""
+    from builder.outputs.sign import trusted_keys
+    from builder.publish.index import parse_span
+    from builder.publish.site import Terms, publish
+
+    terms = Terms(
+        key=signing_key,
+        trusted=trusted_keys(default_keys(key)),
+        lifetime=parse_span(expires),
+        keep=keep,
+        allow_standin=allow_standin,
+    )
+    index = publish(to, results or [], terms, deltas=deltas, report=report)
+    lines = [f"{to}: index {index.serial}, good until {index.expires:%Y-%m-%d %H:%M} UTC"]
+    lines += [
+        f"  {profile} {release.version}  release {release.release}"
+        + "".join(f", update from {d.base}: {d.size} bytes" for d in release.deltas)
+        for profile, releases in sorted(index.profiles.items())
+        for release in releases
+    ]
+    show(index.model_dump(mode="json"), "\n".join(lines), as_json=json)
+
+
+def pull(
+    url: Annotated[str, typer.Argument(help="A published directory: https://…, file://… or a path.")],
+    name: Annotated[str, typer.Argument(help="The profile whose image to fetch.")],
+    into: Annotated[Path | None, typer.Option(help="Result directory (default: dist/NAME).")] = None,
+    key: Keys = None,
+    image_version: Annotated[str | None, typer.Option(help="Not the newest release but this one.")] = None,
+    allow_standin: AllowStandin = False,
+    allow_dirty: Annotated[
+        bool, typer.Option("--allow-dirty", help="Accept images built from uncommitted changes.")
+    ] = False,
+    allow_older: Annotated[
+        bool, typer.Option("--allow-older", help="Accept an older release than was pulled before.")
+    ] = False,
+    require_rebuilders: Annotated[
+        int, typer.Option(min=0, help="How many others must have rebuilt the image bit by bit.")
+    ] = 0,
+    rebuilder_key: Annotated[
+        list[Path] | None, typer.Option(help="Public key file of a rebuilder, or a directory of them.")
+    ] = None,
+    json: AsJson = False,
+) -> None:
+    """Fetch an image and check signature, freshness, provenance, lock and contents before it is in place."""
+    from builder.outputs.sign import trusted_keys
+    from builder.project import find_project, state_home
+    from builder.publish.pull import Policy, pull
+    from builder.ui import size_text
+
+    pulled = pull(
+        url,
+        name,
+        into or find_project().dist / name,
+        keys=trusted_keys(default_keys(key)),
+        state=state_home() / "pulled.json",
+        version=image_version,
+        policy=Policy(
+            allow_standin=allow_standin,
+            allow_dirty=allow_dirty,
+            allow_older=allow_older,
+            rebuilders=require_rebuilders,
+            rebuilder_keys=trusted_keys(rebuilder_key) if rebuilder_key else [],
+        ),
+    )
+    show(
+        {
+            "place": pulled.place,
+            "profile": name,
+            "version": pulled.release.version,
+            "release": pulled.release.release,
+            "fetched": pulled.fetched,
+            "rebuilders": pulled.rebuilders,
+        },
+        f"{pulled.place}: {name} {pulled.release.version} ({size_text(pulled.fetched)} fetched), "
+        f"{pulled.report.signature}",
+        as_json=json,
+    )

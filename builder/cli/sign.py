@@ -14,6 +14,12 @@ Keys = Annotated[
     list[Path] | None,
     typer.Option("--key", help="Trusted public key file or directory of them (default: ci/keys/)."),
 ]
+SigningKey = Annotated[
+    str,
+    typer.Option(
+        "--signing-key", envvar="SIGNING_KEY", help="Secret key file, fd:N, or fingerprint in your agent."
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
@@ -33,10 +39,7 @@ def default_keys(given: list[Path] | None) -> list[Path]:
 
 def sign(
     directory: Annotated[Path, typer.Argument(help="A result directory, such as dist/work.")],
-    key: Annotated[
-        str,
-        typer.Option(envvar="SIGNING_KEY", help="Secret key file, fd:N, or fingerprint in your agent."),
-    ],
+    signing_key: SigningKey,
     release: Annotated[
         bool, typer.Option("--release", help="Refuse what must not be released (see docs/signing.md).")
     ] = False,
@@ -55,7 +58,7 @@ def sign(
     if release:
         check_release(directory, second)
 
-    made = sign_checksums(directory, key)
+    made = sign_checksums(directory, signing_key)
     show({"directory": directory, "fingerprint": made.fingerprint}, f"{directory}: {made}", as_json=json)
 
 

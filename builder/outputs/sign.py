@@ -4,8 +4,9 @@ gpgv ends with status 0 also for signatures by expired and revoked keys, so its 
 believed here: its status lines are (GnuPG, doc/DETAILS, "Format of the --status-fd output").
 """
 
+import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
@@ -13,9 +14,11 @@ from pathlib import Path
 
 from builder import ui
 from builder.errors import InputError
-from builder.files import atomic_path, write_atomic
+from builder.files import atomic_path
 from builder.outputs.checksums import SIGNATURE, SUMS
 from builder.outputs.gpg import (
+    FINGERPRINT,
+    Keyring,
     read_secret,
     signing_keyring,
     trusted_keyring,
@@ -78,42 +81,55 @@ class Signature:
                 return "there is no readable OpenPGP signature in it"
 
 
-def sign_file(data: Path, signature: Path, key: str, *, tools: Tools | None = None) -> Signature:
-    """Write the detached binary signature of ``data`` by ``key`` (see gpg.signing_keyring for its forms).
+@dataclass(frozen=True)
+class Signer:
+    """A secret key that is ready to sign."""
 
-    A passphrase, if the key has one, comes from SIGNING_PASSPHRASE: a path, or ``fd:N``. The new signature
-    is checked before it appears. Raises InputError for a key that cannot sign.
+    ring: Keyring
+    fingerprint: str
+    passphrase: bytes | None
+    """None where the user's own agent asks for it."""
+
+    def sign(self, data: Path, signature: Path) -> Signature:
+        """Write the detached binary signature of ``data``; it is checked before it appears."""
+        asking: list[Arg] = ["--pinentry-mode", "loopback", "--passphrase-fd", "0"]
+        with atomic_path(signature) as made:
+            how: list[Arg] = [] if self.passphrase is None else asking
+            words: list[Arg] = ["--digest-algo=SHA512", "--local-user", self.fingerprint, "--output", made]
+            try:
+                self.ring.gpg([*how, *words, "--detach-sign", data], stdin=self.passphrase)
+            except ProgramError as e:
+                raise InputError(
+                    f"the signing key {self.fingerprint} cannot sign:\n{e.message}",
+                    hint="is it expired or revoked, or is SIGNING_PASSPHRASE (FILE or fd:N) missing?",
+                ) from e
+            made.chmod(0o644)
+            found = check_signature(data, made.read_bytes(), [self.public_key()], tools=self.ring.tools)
+            if not found.good:
+                raise InputError(f"the new signature is not usable: {found}")
+            return found
+
+    def public_key(self) -> bytes:
+        return self.ring.export(self.fingerprint)
+
+
+@contextlib.contextmanager
+def open_signer(key: str, *, tools: Tools | None = None) -> Iterator[Signer]:
+    """Make the key that ``key`` (SIGNING_KEY; gpg.signing_keyring tells its forms) names ready to sign.
+
+    A passphrase, if the key has one, comes from SIGNING_PASSPHRASE: a path, or ``fd:N``.
     """
-    tools = tools or ensure_tools()
     source = os.environ.get("SIGNING_PASSPHRASE", "")
     passphrase = read_secret(source).split(b"\n")[0] + b"\n" if source else b"\n"
-    loopback = ["--pinentry-mode", "loopback", "--passphrase-fd", "0"]
-    with signing_keyring(tools, key) as (ring, fingerprint), atomic_path(signature) as made:
-        own_agent = ring.home == Path(os.environ.get("GNUPGHOME") or Path.home() / ".gnupg") and not source
-        try:
-            ring.gpg(
-                [
-                    *([] if own_agent else loopback),
-                    "--digest-algo=SHA512",
-                    "--local-user",
-                    fingerprint,
-                    "--output",
-                    made,
-                    "--detach-sign",
-                    data,
-                ],
-                stdin=None if own_agent else passphrase,
-            )
-        except ProgramError as e:
-            raise InputError(
-                f"the signing key {fingerprint} cannot sign:\n{e.message}",
-                hint="is it expired or revoked, or is SIGNING_PASSPHRASE (FILE or fd:N) missing?",
-            ) from e
-        made.chmod(0o644)
-        found = check_signature(data, made.read_bytes(), [ring.export(fingerprint)], tools=tools)
-        if not found.good:
-            raise InputError(f"the new signature is not usable: {found}")
-        return found
+    with signing_keyring(tools or ensure_tools(), key) as (ring, fingerprint):
+        own_agent = bool(FINGERPRINT.fullmatch(key)) and not source
+        yield Signer(ring, fingerprint, None if own_agent else passphrase)
+
+
+def sign_file(data: Path, signature: Path, key: str, *, tools: Tools | None = None) -> Signature:
+    """Write the detached binary signature of ``data``. Raises InputError for a key that cannot sign."""
+    with open_signer(key, tools=tools) as signer:
+        return signer.sign(data, signature)
 
 
 def sign_checksums(directory: Path, key: str, *, tools: Tools | None = None) -> Signature:
@@ -136,13 +152,6 @@ def sign_or_warn(directory: Path, *, tools: Tools | None = None) -> Signature | 
     signature = sign_checksums(directory, key, tools=tools)
     ui.current().say(f"  {directory}: {signature}")
     return signature
-
-
-def export_public_key(key: str, path: Path, *, tools: Tools | None = None) -> str:
-    """Write the public part of a signing key, in binary form; return its fingerprint."""
-    with signing_keyring(tools or ensure_tools(), key) as (ring, fingerprint):
-        write_atomic(path, ring.export(fingerprint))
-        return fingerprint
 
 
 def check_signature(

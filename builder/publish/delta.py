@@ -1,0 +1,137 @@
+"""How does an update fetch only what changed? A zstd patch from one image's archive to the next.
+
+A patch works on the uncompressed archives, so the result is compressed again and must then have exactly the
+signed digest. Whatever goes wrong on the way only costs the saving: the whole image is fetched instead.
+docs/decisions/070-deltas.md compares the alternatives.
+"""
+
+import contextlib
+import shutil
+import tempfile
+from pathlib import Path
+
+from builder import ui
+from builder.errors import InputError, MachineError, TrustError
+from builder.files import file_digest
+from builder.outputs.record import image_files, main_image
+from builder.outputs.verify import read_json
+from builder.outputs.write import MANIFEST
+from builder.publish.fetch import Site
+from builder.publish.index import Delta, Release
+from builder.run import Arg, ProgramError, run
+from builder.tools import Tools, ensure_tools
+
+LEVELS = (3, 1, 19)  # how images are compressed: mkosi's default first
+PATCH_LEVEL = 3
+WINDOW = ["--long=31", "--memory=4096MB"]  # a patch refers to all of the old archive
+WORTH = 0.7  # a patch that is larger than this part of the image is not kept
+
+
+def make_delta(
+    before: Path, after: Path, extra: Path, old: str, new: str, *, tools: Tools | None = None
+) -> Delta | None:
+    """Make the patch between two releases' images; None where it would not pay or could not be undone."""
+    tools = tools or ensure_tools()
+    old_image, new_image = main_image(image_files(before)), main_image(image_files(after))
+    if not (old_image.name.endswith(".tar.zst") and new_image.name.endswith(".tar.zst")):
+        return None
+    with (
+        ui.current().step(f"Making the update {old} → {new}"),
+        tempfile.TemporaryDirectory(prefix=".delta-", dir=extra) as scratch,
+    ):
+        old_tar, new_tar = Path(scratch) / "old.tar", Path(scratch) / "new.tar"
+        expand(tools, old_image, old_tar)
+        expand(tools, new_image, new_tar)
+        level = compression_level(tools, new_tar, new_image)
+        if level is None:
+            return None
+        name = f"{old}_{new}.l{level}.patch.zst"
+        patch = Path(scratch) / name
+        argv: list[Arg] = ["zstd", "-q", f"-{PATCH_LEVEL}", "-T1", "--long=31"]
+        tools.run([*argv, f"--patch-from={old_tar}", new_tar, "-o", patch], network=False)
+        size = patch.stat().st_size
+        if size > WORTH * new_image.stat().st_size:
+            return None
+        patch.chmod(0o644)
+        patch.rename(extra / name)
+        return Delta(base=old, file=name, size=size, sha256=file_digest(extra / name))
+
+
+def compression_level(tools: Tools, tar: Path, image: Path) -> int | None:
+    """The level at which zstd makes exactly ``image`` of ``tar``, if one of ours does."""
+    wanted = file_digest(image)
+    for level in LEVELS:
+        again = tar.with_suffix(".zst")
+        compress(tools, tar, again, level)
+        found = file_digest(again)
+        again.unlink()
+        if found == wanted:
+            return level
+    return None
+
+
+def expand(tools: Tools, image: Path, tar: Path) -> None:
+    tools.run(["zstd", "-q", "-d", image, "-o", tar], network=False)
+
+
+def compress(tools: Tools, tar: Path, image: Path, level: int) -> None:
+    """As mkosi does it: from a pipe, in jobs whose cut does not depend on the number of threads."""
+    with tar.open("rb") as source, image.open("wb") as sink:
+        run(
+            tools.command(["zstd", "-q", f"-{level}", "-T0", "--stdout", "-"], network=False),
+            stdin=source.fileno(),
+            stdout=sink,
+        )
+
+
+def apply_deltas(
+    site: Site,
+    release: Release,
+    name: str,
+    current: Path,
+    target: Path,
+    sha256: str,
+    meter: ui.Meter,
+    *,
+    tools: Tools | None = None,
+) -> bool:
+    """Make ``target`` from the image in ``current`` and a patch; False where that does not come off."""
+    delta = usable(release, current)
+    if delta is None:
+        return False
+    tools = tools or ensure_tools()
+    try:
+        with tempfile.TemporaryDirectory(prefix=".delta-", dir=target.parent.parent) as scratch:
+            patch, old_tar, new_tar = (Path(scratch) / n for n in ("patch", "old.tar", "new.tar"))
+            where = f"{name}/extra/{delta.file}"
+            site.download(where, patch, sha256=delta.sha256, size=delta.size, limit=delta.size, meter=meter)
+            expand(tools, main_image(image_files(current)), old_tar)
+            argv: list[Arg] = ["zstd", "-q", "-d", *WINDOW, f"--patch-from={old_tar}", patch, "-o", new_tar]
+            tools.run(argv, network=False)
+            made = Path(scratch) / "image"
+            compress(tools, new_tar, made, level_of(delta))
+            if file_digest(made) == sha256:
+                shutil.move(made, target)
+                return True
+        problem = "it does not give the signed image"
+    except (ProgramError, MachineError, TrustError, InputError) as e:
+        problem = e.message
+    ui.current().warn(f"the update {delta.file} cannot be used, fetching the whole image: {problem}")
+    return False
+
+
+def usable(release: Release, current: Path) -> Delta | None:
+    """The patch that starts from what ``current`` holds, if there is one."""
+    with contextlib.suppress(InputError, OSError, KeyError):
+        version = read_json(current / MANIFEST)["version"]
+        main_image(image_files(current))
+        return next((d for d in release.deltas if d.base == version and level_of(d)), None)
+    return None
+
+
+def level_of(delta: Delta) -> int:
+    """The compression level that a patch's name tells; 0 for none of ours."""
+    for level in LEVELS:
+        if delta.file.endswith(f".l{level}.patch.zst"):
+            return level
+    return 0

@@ -1,0 +1,167 @@
+"""How are files of a published directory fetched: whole, bounded, and resumed where a transfer broke off?"""
+
+import contextlib
+import hashlib
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+from urllib.parse import quote, unquote, urlsplit
+
+from builder import ui
+from builder.errors import InputError, MachineError, TrustError
+from builder.files import CHUNK, no_space_named
+
+if TYPE_CHECKING:
+    import httpx
+
+TIMEOUT = 30.0  # seconds without a byte
+ATTEMPTS = 3
+MAX_REDIRECTS = 5
+
+
+class Site:
+    """A published directory behind http(s):// or file:// URLs, or at a local path."""
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        self.url = url.rstrip("/")
+        self.local: Path | None = None
+        self.http: httpx.Client | None = None
+        if parts.scheme in ("", "file"):
+            self.local = Path(unquote(parts.path)).absolute()
+            self.url = str(self.local)
+        elif parts.scheme not in ("http", "https"):
+            raise InputError(
+                f"{url}: unknown kind of URL", hint="accepted: https://, http://, file:// or a path"
+            )
+
+    def __enter__(self) -> Self:
+        if self.local is None:
+            import httpx
+
+            self.http = httpx.Client(
+                timeout=TIMEOUT,
+                follow_redirects=True,
+                max_redirects=MAX_REDIRECTS,
+                headers={"Accept-Encoding": "identity"},
+            )
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.http is not None:
+            self.http.close()
+
+    def get(self, name: str, *, limit: int) -> bytes:
+        """A small file. Raises TrustError if it is larger than ``limit`` bytes."""
+        data = bytearray()
+        for block in self.blocks(name, 0):
+            data += block
+            if len(data) > limit:
+                raise TrustError(f"{self.url}/{name} is larger than {limit} bytes")
+        return bytes(data)
+
+    def download(
+        self, name: str, path: Path, *, sha256: str, size: int | None, limit: int, meter: ui.Meter
+    ) -> None:
+        """Fetch ``name`` into ``path`` and check it; an interrupted transfer is resumed.
+
+        Raises TrustError for a wrong size or digest (the file is removed then), MachineError where the
+        transfer does not come to its end.
+        """
+        most = limit if size is None else size
+        problem = ""
+        for _ in range(ATTEMPTS):
+            have = path.stat().st_size if path.exists() else 0
+            try:
+                problem = self.append(name, path, have, most, meter)
+            except MachineError as e:
+                problem = e.message
+            have = path.stat().st_size if path.exists() else 0
+            if not problem and (size is None or have == size):
+                break
+            problem = problem or f"the connection ended after {have} of {size} bytes"
+        else:
+            raise MachineError(
+                f"cannot fetch {self.url}/{name}: {problem}",
+                hint="run the command again: it goes on from there",
+            )
+        with path.open("rb") as f:
+            found = hashlib.file_digest(f, "sha256").hexdigest()
+        if found != sha256:
+            path.unlink()
+            raise TrustError(
+                f"{self.url}/{name} is not the file that was signed:\n"
+                f"  expected sha256 {sha256}\n  found    sha256 {found}"
+            )
+
+    def append(self, name: str, path: Path, have: int, most: int, meter: ui.Meter) -> str:
+        with no_space_named(path), path.open("ab") as f:
+            for block in self.blocks(name, have):
+                f.write(block)
+                have += len(block)
+                meter.advance(len(block))
+                if have > most:
+                    f.close()
+                    path.unlink()
+                    raise TrustError(
+                        f"{self.url}/{name} is larger than the {most} bytes that were signed for"
+                    )
+        return ""
+
+    def blocks(self, name: str, offset: int) -> Iterator[bytes]:
+        """The content from ``offset`` on. Raises MachineError for what cannot be read."""
+        if self.local is not None:
+            yield from local_blocks(self.local / name, offset)
+            return
+        import httpx
+
+        assert self.http is not None
+        url = f"{self.url}/{quote(name)}"
+        headers = {"Range": f"bytes={offset}-"} if offset else {}
+        try:
+            with self.http.stream("GET", url, headers=headers) as answer:
+                if answer.status_code == 416:  # nothing is left to fetch
+                    return
+                if answer.status_code not in (200, 206):
+                    raise MachineError(f"{url}: HTTP status {answer.status_code}")
+                skip = offset if answer.status_code == 200 else 0
+                for block in answer.iter_raw(CHUNK):
+                    if skip >= len(block):
+                        skip -= len(block)
+                        continue
+                    yield block[skip:]
+                    skip = 0
+        except httpx.HTTPError as e:
+            raise MachineError(f"{url}: {type(e).__name__}: {e}".rstrip(": ")) from e
+
+
+def local_blocks(path: Path, offset: int) -> Iterator[bytes]:
+    try:
+        with path.open("rb") as f:
+            f.seek(offset)
+            while block := f.read(CHUNK):
+                yield block
+    except OSError as e:
+        raise MachineError(f"{path}: {e.strerror}") from e
+
+
+@contextlib.contextmanager
+def kept_parts(place: Path) -> Iterator[Path]:
+    """A directory for one pull that survives a failure of the way there, and nothing else.
+
+    What was fetched is checked again when it is used, so what an earlier run left is only a saving.
+    """
+    place.mkdir(parents=True, exist_ok=True)
+    try:
+        yield place
+    except MachineError:
+        raise
+    except BaseException:
+        shutil.rmtree(place, ignore_errors=True)
+        raise
+    else:
+        shutil.rmtree(place, ignore_errors=True)

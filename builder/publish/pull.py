@@ -1,0 +1,241 @@
+"""How does a seat get an image that it may trust? Fetched, checked in every respect, and only then in place.
+
+In this order, so that nothing is read before what vouches for it: index signature, expiry, rollback; the
+release's SHA256SUMS and its signature; each file's size and digest; manifest, provenance and lock;
+rebuilders; the archives' entries. State of what was seen last is kept for each publisher.
+"""
+
+import hashlib
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from builder import ui
+from builder.errors import MachineError, TrustError
+from builder.files import atomic_path, exclusive, write_atomic
+from builder.outputs.checksums import LIMIT as SUMS_LIMIT
+from builder.outputs.checksums import SIGNATURE, SUMS, parse_checksums
+from builder.outputs.record import image_files, role_of
+from builder.outputs.release import source_state
+from builder.outputs.sign import SIGNATURE_LIMIT, check_signature
+from builder.outputs.statement import LIMIT as STATEMENT_LIMIT
+from builder.outputs.statement import SignedStatement, rebuilders, require_rebuilders
+from builder.outputs.verify import JSON_LIMIT, Report, read_json, verify_directory
+from builder.outputs.write import MANIFEST, PROVENANCE
+from builder.publish.fetch import Site, kept_parts
+from builder.publish.freshness import check_freshness, check_rollback, read_state, remember
+from builder.publish.index import INDEX, INDEX_SIGNATURE, Index, Release, parse_index
+from builder.publish.index import LIMIT as INDEX_LIMIT
+from builder.publish.safetar import check_archive
+from builder.publish.tarstream import Limits
+from builder.tools import Tools, ensure_tools
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What a pulled image must fulfil beyond its signature."""
+
+    allow_standin: bool = False
+    allow_dirty: bool = False
+    allow_older: bool = False
+    rebuilders: int = 0
+    rebuilder_keys: Sequence[bytes] = ()
+    limit: int = 16 << 30
+    """Bytes that one file may have."""
+    unpacked: int = 64 << 30
+    """Bytes that an image may unpack to."""
+
+
+@dataclass(frozen=True)
+class Pulled:
+    """What a pull left."""
+
+    place: Path
+    release: Release
+    report: Report
+    rebuilders: Sequence[str]
+    fetched: int
+    """Bytes that came over the wire."""
+
+
+class Counter:
+    """Passes progress on, and counts it."""
+
+    def __init__(self, meter: ui.Meter) -> None:
+        self.meter, self.bytes = meter, 0
+
+    def advance(self, amount: int) -> None:
+        self.bytes += amount
+        self.meter.advance(amount)
+
+
+def pull(
+    url: str,
+    name: str,
+    place: Path,
+    *,
+    keys: Sequence[bytes],
+    state: Path,
+    version: str | None = None,
+    policy: Policy | None = None,
+    tools: Tools | None = None,
+) -> Pulled:
+    """Fetch a profile's image from a published directory into ``place``, or leave ``place`` as it is.
+
+    ``state`` is the file that remembers what this publisher showed last. Raises TrustError for whatever is
+    not as it was signed or is older than what was seen, InputError for what is not published, MachineError
+    for a transfer that fails (running it again goes on from there).
+    """
+    policy, tools = policy or Policy(), tools or ensure_tools()
+    parts = place.parent / f".{place.name}.pull"
+    with exclusive(place.parent / f".{place.name}.pull.lock", f"pulling {name}"), ExitStack() as stack:
+        site = stack.enter_context(Site(url))
+        index = fetch_index(site, keys, tools)
+        check_freshness(index)
+        release = index.find(name, version)
+        known = read_state(state, site.url)
+        check_rollback(index, release, name, known, allow_older=policy.allow_older)
+        made = stack.enter_context(kept_parts(parts))
+        with ui.current().step(f"Fetching {name} {release.version}", total=release.size) as meter:
+            counter = Counter(meter)
+            digests = fetch_release(site, release, name, made, keys, policy, tools, counter, current=place)
+        with ui.current().step(f"Checking {name} {release.version}"):
+            report = verify_directory(made, keys=keys, profile=name, tools=tools)
+            report.raise_for_problems()
+            check_policy(made, report, policy)
+            found = fetch_rebuilders(site, release, name, digests, report, policy, tools)
+            require_rebuilders(found, policy.rebuilders)
+            check_archives(made, policy)
+        with atomic_path(place) as final:
+            final.mkdir()
+            for path in made.iterdir():
+                path.rename(final / path.name)
+        remember(state, site.url, index, release, name, known)
+        return Pulled(place, release, report, found, counter.bytes)
+
+
+def fetch_index(site: Site, keys: Sequence[bytes], tools: Tools) -> Index:
+    """The index, with its signature checked; asked for again if the publisher was just renewing it."""
+    with tempfile.TemporaryDirectory(prefix="seatsmith-index-") as scratch:
+        path = Path(scratch) / INDEX
+        for attempt in (1, 2):
+            path.write_bytes(site.get(INDEX, limit=INDEX_LIMIT))
+            signature = check_signature(
+                path, site.get(INDEX_SIGNATURE, limit=SIGNATURE_LIMIT), keys, tools=tools
+            )
+            if signature.good:
+                return parse_index(path.read_bytes())
+            if attempt == 1:
+                time.sleep(1)
+        raise TrustError(f"{site.url}/{INDEX}: {signature}")
+
+
+def fetch_release(
+    site: Site,
+    release: Release,
+    name: str,
+    made: Path,
+    keys: Sequence[bytes],
+    policy: Policy,
+    tools: Tools,
+    meter: ui.Meter,
+    *,
+    current: Path,
+) -> dict[str, str]:
+    """Fetch a release's files into ``made``; return their digests. What is fetched is of a bounded size."""
+    base = f"{name}/{release.version}"
+    sums = site.get(f"{base}/{SUMS}", limit=SUMS_LIMIT)
+    write_atomic(made / SUMS, sums)
+    write_atomic(made / SIGNATURE, site.get(f"{base}/{SIGNATURE}", limit=SIGNATURE_LIMIT))
+    signature = check_signature(made / SUMS, (made / SIGNATURE).read_bytes(), keys, tools=tools)
+    if not signature.good:
+        raise TrustError(f"{site.url}/{base}/{SUMS}: {signature}")
+    if file_bytes_digest(sums) != release.sums:
+        raise TrustError(f"{site.url}/{base}/{SUMS} is signed, but it is not the one that the index names")
+    digests = parse_checksums(sums)
+    for stale in made.iterdir():
+        if stale.name not in digests and stale.name not in (SUMS, SIGNATURE):
+            stale.unlink()
+    papers = sorted(n for n in digests if not role_of(n))
+    for paper in papers:
+        fetch_one(site, f"{base}/{paper}", made / paper, digests[paper], None, JSON_LIMIT, meter)
+    sizes = {str(f["name"]): int(f["size"]) for f in read_json(made / MANIFEST)["files"]}
+    for file in sorted(n for n in digests if role_of(n)):
+        if file not in sizes:
+            raise TrustError(f"{file}: {MANIFEST} does not say how large it is")
+        if sizes[file] > policy.limit:
+            raise TrustError(f"{file} has {sizes[file]} bytes; no more than {policy.limit} are accepted")
+        if role_of(file) == "image" and release.deltas and not (made / file).exists():
+            from builder.publish.delta import apply_deltas
+
+            if apply_deltas(site, release, name, current, made / file, digests[file], meter):
+                continue
+        fetch_one(site, f"{base}/{file}", made / file, digests[file], sizes[file], policy.limit, meter)
+    return digests
+
+
+def fetch_one(
+    site: Site, name: str, path: Path, sha256: str, size: int | None, limit: int, meter: ui.Meter
+) -> None:
+    site.download(name, path, sha256=sha256, size=size, limit=limit, meter=meter)
+
+
+def file_bytes_digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def check_policy(made: Path, report: Report, policy: Policy) -> None:
+    """What provenance says must be acceptable here. Raises TrustError."""
+    if report.source != "upstream" and not policy.allow_standin:
+        raise TrustError(
+            f"{report.profile} {report.version} is built from the {report.source}, not from the "
+            "distribution's own packages",
+            hint="for trying and testing: --allow-standin",
+        )
+    state = source_state(read_json(made / PROVENANCE))
+    if state.get("annotations", {}).get("dirty", True) and not policy.allow_dirty:
+        raise TrustError(
+            f"{report.profile} {report.version} was built from a checkout with uncommitted changes",
+            hint="to accept it nevertheless: --allow-dirty",
+        )
+
+
+def fetch_rebuilders(
+    site: Site,
+    release: Release,
+    name: str,
+    digests: Mapping[str, str],
+    report: Report,
+    policy: Policy,
+    tools: Tools,
+) -> list[str]:
+    if not policy.rebuilders or report.signature is None:
+        return []
+    statements = []
+    for statement in release.rebuilds:
+        where = f"{name}/extra/{statement}"
+        try:
+            data = site.get(where, limit=STATEMENT_LIMIT)
+            statements.append(
+                SignedStatement(statement, data, site.get(f"{where}.gpg", limit=SIGNATURE_LIMIT))
+            )
+        except (MachineError, TrustError) as e:
+            ui.current().warn(f"the rebuild statement {statement} cannot be used: {e.message}")
+    return rebuilders(
+        statements,
+        digests,
+        keys=policy.rebuilder_keys,
+        publisher=report.signature.fingerprint,
+        tools=tools,
+    )
+
+
+def check_archives(made: Path, policy: Policy) -> None:
+    for path in image_files(made):
+        if role_of(path.name) in ("image", "host-bundle"):
+            check_archive(
+                path, bundle=role_of(path.name) == "host-bundle", limits=Limits(unpacked=policy.unpacked)
+            )
