@@ -8,6 +8,7 @@ from pathlib import Path
 
 from builder.errors import InputError, TrustError
 from builder.project import Project
+from builder.tools import Tools
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def build_it(profile: str) -> str:
     return f"run: make image PROFILE={profile}"
 
 
-def checked_image(project: Project, profile: str, keys: Sequence[Path]) -> Image:
+def checked_image(project: Project, profile: str, keys: Sequence[Path], tools: Tools) -> Image:
     """The image of a profile, after its checksums and, where it has one, its signature were found good.
 
     ``keys`` are the files of the keys to trust. An image without any signature is taken (one's own images
@@ -72,6 +73,6 @@ def checked_image(project: Project, profile: str, keys: Sequence[Path]) -> Image
         raise TrustError(f"{image.tar} is missing", hint=build_it(profile))
     trusted = trusted_keys(keys) if image.signed else []
     verify_directory(
-        project.dist / profile, keys=trusted, require_signature=image.signed, profile=profile
+        project.dist / profile, keys=trusted, require_signature=image.signed, profile=profile, tools=tools
     ).raise_for_problems()
     return image

@@ -137,7 +137,7 @@ def decode(read: Read) -> VolumeGroup:
         raise InputError("this is not an LVM2 physical volume (no label in its second sector)")
     if struct.unpack_from("<I", label, 16)[0] != _crc(label[20:]):
         raise InputError("the physical volume's label is damaged (checksum)")
-    areas = _area_list(label, 20 + struct.unpack_from("<I", label, 20)[0] + 8)
+    areas = _area_list(label, struct.unpack_from("<I", label, 20)[0] + 40)  # behind PV id and device size
     if not areas:
         raise InputError("the physical volume has no metadata area")
     pv_id = label[32:64].decode("ascii", errors="replace")

@@ -1,0 +1,138 @@
+"""Where do a seat's passphrases come from? A prompt, a file descriptor, a file, a credential."""
+
+import getpass
+import os
+import secrets
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from builder import ui
+from builder.errors import InputError, UsageError
+from builder.volume.keys import MODHEX, wipe
+
+CREDENTIAL = "seatsmith.passphrase"  # in $CREDENTIALS_DIRECTORY; seatsmith.passphrase.NAME for one volume
+LONGEST = 512  # cryptsetup's limit for a typed passphrase
+SHORT = 12  # characters below which a person is warned
+
+
+class Passphrases(dict[str, bytearray]):
+    """Passphrases by environment, wiped on leaving a ``with`` block."""
+
+    def __enter__(self) -> "Passphrases":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for secret in self.values():
+            wipe(secret)
+
+
+def obtain(
+    names: Sequence[str],
+    *,
+    descriptors: Sequence[str] = (),
+    files: Sequence[str] = (),
+    separate: bool = False,
+    environment: Mapping[str, str] = os.environ,
+) -> Passphrases | None:
+    """A passphrase for each of ``names``; None where none was given and there is no terminal to ask at.
+
+    ``descriptors`` and ``files`` are ``N`` and ``PATH`` for all, or ``NAME:N`` and ``NAME:PATH`` for one
+    environment. Without any, credentials are looked for, then a person is asked: once for all, or for each
+    (``separate``).
+    """
+    found = Passphrases()
+    for value in descriptors:
+        take(found, names, value, read_descriptor)
+    for value in files:
+        take(found, names, value, read_file)
+    if place := environment.get("CREDENTIALS_DIRECTORY"):
+        for name in names:
+            for candidate in (Path(place, f"{CREDENTIAL}.{name}"), Path(place, CREDENTIAL)):
+                if name not in found and candidate.is_file():
+                    found[name] = checked(bytearray(candidate.read_bytes()), str(candidate))
+    missing = [name for name in names if name not in found]
+    if missing and (descriptors or files):
+        raise UsageError(f"no passphrase was given for {', '.join(missing)}")
+    if missing and not sys.stdin.isatty():
+        return None
+    if missing and separate:
+        found |= {name: ask(f"the volume of {name}") for name in missing}
+    elif missing:
+        one = ask(f"the volumes of {' and '.join(missing)}")
+        found |= {name: bytearray(one) for name in missing}
+        wipe(one)
+    return found
+
+
+def take(found: Passphrases, names: Sequence[str], value: str, read: Callable[[str], bytearray]) -> None:
+    name, colon, rest = value.partition(":")
+    if colon and name in names:
+        found[name] = read(rest)
+        return
+    one = read(value)
+    for other in names:
+        found.setdefault(other, bytearray(one))
+    wipe(one)
+
+
+def read_descriptor(value: str) -> bytearray:
+    if not value.isdigit():
+        raise UsageError(f"not a file descriptor: {value!r}", hint="for example: --passphrase-fd 3 3<FILE")
+    data = bytearray()
+    try:
+        while part := os.read(int(value), LONGEST * 4):
+            data += part
+    except OSError as e:
+        raise UsageError(f"cannot read file descriptor {value}: {e.strerror}") from e
+    return checked(data, f"file descriptor {value}")
+
+
+def read_file(value: str) -> bytearray:
+    """Only a file that nobody else can read is taken."""
+    path = Path(value)
+    try:
+        mode = path.stat().st_mode
+        if mode & 0o077:
+            hint = f"run: chmod 600 {path}"
+            raise InputError(f"others can read the passphrase in {path} (mode {mode & 0o777:o})", hint=hint)
+        return checked(bytearray(path.read_bytes()), str(path))
+    except OSError as e:
+        raise InputError(f"cannot read the passphrase in {path}: {e.strerror}") from e
+
+
+def checked(secret: bytearray, where: str) -> bytearray:
+    """A passphrase without the line end behind it. Raises InputError for one that nobody could type."""
+    if secret.endswith(b"\n"):
+        del secret[-1]
+    if not secret:
+        raise InputError(f"the passphrase from {where} is empty")
+    if len(secret) > LONGEST:
+        raise InputError(f"the passphrase from {where} is longer than {LONGEST} bytes")
+    if any(b < 0x20 or b == 0x7F for b in secret):
+        raise InputError(
+            f"the passphrase from {where} has control characters, which nobody can type at boot"
+        )
+    return secret
+
+
+def ask(what: str) -> bytearray:
+    """Ask twice at the terminal."""
+    while True:
+        first, second = (getpass.getpass(f"{p} passphrase for {what}: ") for p in ("New", "Repeat the"))
+        if first != second:
+            ui.current().warn("they differ; once more")
+        elif not first:
+            ui.current().warn("it is empty; once more")
+        else:
+            break
+    if len(first) < SHORT:
+        ui.current().warn(f"the passphrase is shorter than {SHORT} characters")
+    if not first.isascii():
+        ui.current().warn("the passphrase is not plain ASCII; the boot prompt may lack such keys")
+    return checked(bytearray(first.encode()), "the terminal")
+
+
+def made_up() -> bytearray:
+    """A passphrase for a test seat: letters that are at the same place on every keyboard layout."""
+    return bytearray("".join(secrets.choice(MODHEX) for _ in range(16)).encode())
