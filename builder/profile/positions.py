@@ -27,12 +27,10 @@ STRANGE = re.compile(
 )
 AMBIGUOUS_WORDS = re.compile(r"(?i:y|n|yes|no|on|off)|TRUE|FALSE|True|False|NULL|Null")
 AMBIGUOUS_NUMBERS = re.compile(
-    r"[-+]?(0[0-9_]+|0[xob][0-9a-fA-F_]+|[0-9][0-9_]*_[0-9_]*|[0-9]+(:[0-9]+)+)|\+[0-9]+"
+    r"[-+]?(0[0-9_]+|0[xob][0-9a-fA-F_]+|[0-9][0-9_]*_[0-9_]*|[0-9]+(:[0-9]+)+|(?i:\.inf|\.nan))|\+[0-9]+"
 )
 INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,17})")
-FLOAT = re.compile(
-    r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+|\.(inf|nan|Inf|NaN|INF|NAN))"
-)
+FLOAT = re.compile(r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+)")
 
 
 @dataclass(frozen=True, order=True)
