@@ -3,37 +3,19 @@
 import os
 import re
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from builder.errors import InputError, TrustError
 from builder.outputs.checksums import write_checksums
-from builder.outputs.gpg import temporary_keyring
 from builder.outputs.sign import Verdict, check_signature, sign_checksums, sign_file
 from builder.outputs.verify import Report, verify_directory
-from builder.tools import Tools, ensure_tools
-from tests.gpgkeys import KeyMaker, TestKey
-from tests.results import record, write_result
+from builder.tools import Tools
+from tests.support.gpgkeys import KeyMaker, TestKey
+from tests.support.results import record, write_result
 
 pytestmark = pytest.mark.tools
-
-
-@pytest.fixture(scope="module")
-def tools() -> Tools:
-    return ensure_tools()
-
-
-@pytest.fixture(scope="module")
-def make_key(tools: Tools, tmp_path_factory: pytest.TempPathFactory) -> Iterator[KeyMaker]:
-    with temporary_keyring(tools) as ring:
-        yield KeyMaker(ring, tmp_path_factory.mktemp("keys"))
-
-
-@pytest.fixture(scope="module")
-def release(make_key: KeyMaker) -> TestKey:
-    return make_key("release")
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from builder.outputs.provenance import GitState, git_state
 from builder.outputs.record import Package, package_url, role_of
 from builder.outputs.sbom import write_sbom, write_spdx
 from builder.outputs.verify import verify_directory
-from tests.results import package, record, write_result
+from tests.support.results import package, record, write_result
 
 
 def read(path: Path) -> dict:

@@ -9,7 +9,7 @@ from builder.errors import TrustError
 from builder.outputs.checksums import write_checksums
 from builder.outputs.provenance import GitState
 from builder.outputs.release import check_release
-from tests.results import CLEAN, record, write_result
+from tests.support.results import CLEAN, record, write_result
 
 DOCUMENTS = ("SHA256SUMS", "manifest.json", "provenance.json")
 

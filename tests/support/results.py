@@ -1,7 +1,12 @@
 """What does a small result directory look like? One made as `seatsmith image` makes it, with tiny files."""
 
 import hashlib
+import io
+import tarfile
+from collections.abc import Callable
 from pathlib import Path
+
+import zstandard
 
 from builder.outputs.provenance import GitState
 from builder.outputs.record import ImageRecord, Package
@@ -35,18 +40,47 @@ def record(
     )
 
 
+def pack(*members: tarfile.TarInfo, content: Callable[[str], bytes] = str.encode, level: int = 3) -> bytes:
+    """A .tar.zst of these members; a file's content is made from its name unless told otherwise."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        for member in members:
+            if member.isreg() and not member.size:
+                member.size = len(content(member.name))
+            tar.addfile(member, io.BytesIO(content(member.name)) if member.isreg() else None)
+    return zstandard.ZstdCompressor(level=level).compress(buffer.getvalue())
+
+
+def entry(
+    name: str, kind: bytes = tarfile.REGTYPE, *, target: str = "", mode: int = 0o644
+) -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname, info.mode = kind, target, mode
+    return info
+
+
+def tree(*names: str, content: Callable[[str], bytes] = str.encode) -> bytes:
+    """An archive of plain files."""
+    return pack(*(entry(name) for name in names), content=content)
+
+
 def write_result(
     directory: Path,
     what: ImageRecord | None = None,
     *,
-    image: bytes = b"an image",
+    image: bytes | None = None,
+    bundle: bytes | None = None,
     git: GitState = CLEAN,
 ) -> ImageRecord:
-    """A complete, unsigned result directory."""
+    """A complete, unsigned result directory with archives of a few small files."""
     what = what or record()
+    image = image or tree(
+        "./etc/os-release", "./usr/bin/true", content=lambda name: f"{what.stem} {name}".encode()
+    )
+    bundle = bundle or tree(f"./etc/systemd/nspawn/{what.profile}.nspawn")
     directory.mkdir(parents=True, exist_ok=True)
     (directory / f"{what.stem}.tar.zst").write_bytes(image)
-    (directory / f"{what.stem}.host.tar.zst").write_bytes(b"a host bundle")
+    (directory / f"{what.stem}.host.tar.zst").write_bytes(bundle)
     lock = directory / f"{what.profile}.lock"
     lock.write_text(f'{{"profile": "{what.profile}", "image": "{hashlib.sha256(image).hexdigest()}"}}\n')
     write_outputs(directory, what, git=git, inputs={"lock": lock})
