@@ -1,5 +1,6 @@
 """Which tone is in what QEMU's sound card played?"""
 
+import wave
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,3 +53,13 @@ def tone_of(left: "np.ndarray[tuple[int], np.dtype[np.float64]]") -> Tone | None
     peak = float(frequencies[power.argmax()])
     near = power[np.abs(frequencies - peak) < 20].sum() / power.sum()
     return Tone(peak, float(near), len(sound) / RATE)
+
+
+def clip(wav: Path, since: int, into: Path) -> None:
+    """Write what was recorded from byte ``since`` on as a small file of its own: mono, 11 kHz."""
+    left = samples(wav, since)[::4].astype("<i2")
+    with wave.open(str(into), "wb") as out:
+        out.setnchannels(1)
+        out.setsampwidth(2)
+        out.setframerate(RATE // 4)
+        out.writeframes(left.tobytes())

@@ -8,6 +8,11 @@ while :; do
     IFS=' ' read -r id seconds command <&3 || { sleep 0.2; continue; }
     [ -n "$command" ] || continue
     script=$(base64 -d <<<"$command" 2>/dev/null) || continue
-    output=$(timeout -k 2 "$seconds" bash -c "$script" 3>&- </dev/null 2>&1 | base64 -w0; exit "${PIPESTATUS[0]}")
-    printf '\n%s %s %s\n' "$id" "$?" "${output:--}" >&3
+    # into a file, not a pipe: what a command leaves running in the background would hold a pipe open
+    output=/run/seatsmith-agent.$id
+    timeout -k 2 "$seconds" bash -c "$script" 3>&- </dev/null >"$output" 2>&1
+    status=$?
+    answer=$(base64 -w0 "$output")
+    rm -f "$output"
+    printf '\n%s %s %s\n' "$id" "$status" "${answer:--}" >&3
 done

@@ -1,0 +1,65 @@
+"""How does each check get the ready seat within seconds, whatever the one before did to it?"""
+
+import contextlib
+from pathlib import Path
+from typing import Self
+
+from builder.machine.desktop import Desktop
+from builder.machine.errors import GuestError
+from builder.machine.machine import Machine
+from builder.machine.ready import READY
+from builder.machine.subject import Subject
+from builder.tools import Tools
+
+
+class Bench:
+    """One QEMU that is put back to the ready snapshot again and again, and started anew when it must be."""
+
+    def __init__(self, subject: Subject, tools: Tools, overlay: Path) -> None:
+        self.subject = subject
+        self.machine = Machine(tools, subject.hardware(full=False), name=subject.name, overlay=overlay)
+        self.stack = contextlib.ExitStack()
+        self.dirty = True  # QEMU has to be started (again)
+
+    def __enter__(self) -> Self:
+        self.stack.enter_context(self.machine)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stack.close()
+
+    def fresh(self) -> Machine:
+        """The machine in its ready state."""
+        if not self.dirty and self.machine.plugs.as_started:
+            with contextlib.suppress(GuestError):
+                self.machine.load_snapshot(READY)
+                if self.machine.agent.answers(20.0):
+                    return self.machine
+        self.machine.crash()
+        self.machine.renew_disk()
+        self.machine.start(paused=True)
+        self.machine.load_snapshot(READY)
+        self.machine.wait_for_agent()
+        self.dirty = False
+        return self.machine
+
+
+class SeatInTest:
+    """What a check is given: the machine and its desktops by name."""
+
+    def __init__(self, machine: Machine, subject: Subject) -> None:
+        self.machine = machine
+        self.subject = subject
+        self.host = Desktop(machine, machine.host, subject.host)
+        self.containers = [
+            Desktop(machine, machine.container(facts.name), facts) for facts in subject.containers
+        ]
+
+    @property
+    def desktops(self) -> list[Desktop]:
+        return [self.host, *self.containers]
+
+    @property
+    def guest(self) -> Desktop:
+        """The first container: what a check about "the container" is about."""
+        return self.containers[0]

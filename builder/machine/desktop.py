@@ -1,0 +1,127 @@
+"""What does a person do and see on one environment's desktop: switch to it, open a window, type, click?"""
+
+import re
+import shlex
+from collections.abc import Callable
+
+from builder.machine.errors import Unmet
+from builder.machine.machine import Machine
+from builder.machine.shell import WAIT, Shell, until
+from builder.machine.subject import EnvironmentFacts
+
+TYPED = "/run/seatsmith-typed"
+# Writes down what a full-screen terminal is sent: letters as they are, clicks as xterm's SGR mouse reports,
+# ESC [ < button ; column ; row M.
+RECORDER = r"""stty raw -echo; printf '\033[?1000h\033[?1006h%s: type here\r\n' "$1"; exec tee FILE"""
+CLICK = re.compile(r"\x1b\[<(\d+);(\d+);(\d+)M")
+OWN_X = (
+    "for p in $(pgrep -x Xorg); do "
+    '[ "$(readlink /proc/$p/ns/pid)" = "$(readlink /proc/self/ns/pid)" ] '
+    '&& tr "\\0" " " </proc/$p/cmdline && echo; '
+    "done; true"
+)
+SESSION_SIGN = {"i3": "i3bar"}  # the program that shows that a session has come up
+
+
+class Desktop:
+    """One environment's screen, keyboard and pointer, through the machine's."""
+
+    def __init__(self, machine: Machine, shell: Shell, facts: EnvironmentFacts) -> None:
+        self.machine = machine
+        self.shell = shell
+        self.facts = facts
+        self.name = facts.name
+        self.vt = facts.vt
+
+    # --- what runs
+
+    def x_servers(self) -> list[str]:
+        """Command lines of the environment's own X servers, not those of containers below it."""
+        return [line.strip() for line in self.shell.succeed(OWN_X).splitlines() if line.strip()]
+
+    def wait_until_up(self, *, timeout: float = 300.0) -> None:
+        """Wait until the desktop (or the greeter, where nobody is logged in) is there."""
+        self.shell.wait_for_unit("lightdm.service", timeout=timeout)
+        if self.facts.user is None:
+            sign = "pgrep -f lightdm-.*greeter"
+        else:
+            program = SESSION_SIGN.get(self.facts.session, self.facts.session)
+            sign = f"pgrep -u {shlex.quote(self.facts.user)} -x {shlex.quote(program)}"
+        # in a container's own process namespace, or among all processes on the host
+        self.shell.wait_until_succeeds(self.in_own_namespace(sign), timeout=timeout)
+
+    @staticmethod
+    def in_own_namespace(pgrep: str) -> str:
+        """A command that succeeds if ``pgrep`` finds a process of this environment itself."""
+        return (
+            f"for p in $({pgrep}); do "
+            '[ "$(readlink /proc/$p/ns/pid)" = "$(readlink /proc/self/ns/pid)" ] && exit 0; '
+            "done; exit 1"
+        )
+
+    def x(self, command: str, *, timeout: float = 60.0) -> str:
+        """Run a command with the environment's X display at hand."""
+        return self.shell.succeed(
+            f"export DISPLAY=:0 XAUTHORITY=/run/lightdm/root/:0; {command}", timeout=timeout
+        )
+
+    # --- virtual terminals
+
+    @property
+    def active(self) -> bool:
+        return active_vt(self.machine) == self.vt
+
+    def switch_to(self, *, timeout: float = 60.0) -> None:
+        """Press Ctrl+Alt+F… as a person would, and wait for the terminal to change."""
+        if not self.active:
+            self.machine.send_key(f"ctrl-alt-f{self.vt}")
+        until(lambda: self.active, f"Ctrl+Alt+F{self.vt} brings {self.name}'s terminal", timeout=timeout)
+
+    # --- typing and pointing
+
+    def open_recorder(self, *, timeout: float = WAIT) -> None:
+        """Open a terminal over the whole screen that writes down what it is sent."""
+        inner = RECORDER.replace("FILE", TYPED)
+        window = (
+            f"xterm -fullscreen -fa Mono -fs 16 -e bash -c {shlex.quote(inner)} sh {shlex.quote(self.name)}"
+        )
+        self.x(f"rm -f {TYPED}; setsid -f {window} >/run/seatsmith-xterm.log 2>&1 </dev/null")
+        # the window is there, and has the keyboard: a letter gets through
+        self.shell.wait_for_file(TYPED, timeout=timeout)
+        self.eventually_types("a", timeout=timeout)
+        self.forget()
+
+    def eventually_types(self, letter: str, *, timeout: float) -> None:
+        def arrived() -> bool:
+            self.machine.type_text(letter)
+            return letter in self.typed()
+
+        until(arrived, f"a letter typed reaches {self.name}'s window", timeout=timeout, poll=1.0)
+
+    def forget(self) -> None:
+        """Empty the record of what was typed."""
+        self.shell.succeed(f": >{TYPED}")
+
+    def typed(self) -> str:
+        """What the recorder's window was sent so far: letters and clicks' reports."""
+        return self.shell.run(f"cat {TYPED}").output.replace("\0", "")
+
+    def letters(self) -> str:
+        """The letters among it."""
+        return CLICK.sub("", re.sub(r"\x1b\[<\d+;\d+;\d+m", "", self.typed()))
+
+    def clicks(self) -> list[tuple[int, int, int]]:
+        """The clicks among it: button, column, row."""
+        return [(int(b), int(c), int(r)) for b, c, r in CLICK.findall(self.typed())]
+
+    def expect(self, ask: Callable[[], bool], what: str, *, timeout: float = 20.0) -> None:
+        """Wait until something is so in this environment, and say what came instead where it is not."""
+        try:
+            until(ask, what, timeout=timeout, poll=0.3)
+        except Unmet as e:
+            raise Unmet(f"{e}; {self.name}'s window was sent {self.typed()!r}") from None
+
+
+def active_vt(machine: Machine) -> int:
+    """The number of the virtual terminal on screen."""
+    return int(machine.host.succeed("cat /sys/class/tty/tty0/active").strip().removeprefix("tty"))

@@ -1,0 +1,34 @@
+"""What does a run of checks (and each of its worker processes) need to know?"""
+
+from pathlib import Path
+
+from builder.machine.subject import Frozen, Subject
+
+
+class Job(Frozen):
+    """Written to a file by ``run_checks``, read by the pytest plugin."""
+
+    subject: Subject
+    tools: Path | None
+    """Root of the tools tree; None: the host's own programs."""
+    overlay: Path
+    """The disk overlay with the ready snapshot."""
+    folder: Path
+    """Where evidence goes."""
+    defects: bool = False
+    """Seed each check's defect first, and expect it to be noticed."""
+
+    @property
+    def abilities(self) -> set[str]:
+        """What this seat has that checks can be about."""
+        containers = self.subject.containers
+        have = {"container"} if containers else set()
+        if any(facts.sound for facts in containers):
+            have.add("sound")
+        if any(facts.network for facts in containers):
+            have.add("network")
+        if any(facts.volume for facts in containers):
+            have.add("volume")
+        if len(containers) > 1:
+            have.add("two")
+        return have

@@ -1,0 +1,152 @@
+"""How do checks written for pytest get the seat, and how is what they saw kept for the report?
+
+Loaded by ``run_checks`` (and by every worker of it) with ``-p builder.machine.plugin``.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from builder.machine.bench import Bench, SeatInTest
+from builder.machine.errors import GuestError, Unmet
+from builder.machine.evidence import CheckRecord, Evidence
+from builder.machine.job import Job
+from builder.tools import Tools
+
+JOB = pytest.StashKey[Job]()
+EVIDENCE = pytest.StashKey[Evidence]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--boot-test-job", metavar="FILE", help="what to test, as builder.machine.job wrote it")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for line in (
+        "check(title): what a boot test promises, in words for the report",
+        "needs(*what): leave the check out where the seat has none: container, sound, network, volume, two",
+        "defect(where, command): what to break so that the check must fail (see docs/boot-tests.md)",
+    ):
+        config.addinivalue_line("markers", line)
+    path = config.getoption("--boot-test-job")
+    if path:
+        config.stash[JOB] = Job.model_validate_json(Path(path).read_text())
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what does not apply to this seat, and with ``defects`` what has no seeded defect."""
+    job = config.stash.get(JOB, None)
+    if job is None:
+        return
+    have = job.abilities
+    kept: list[pytest.Item] = []
+    left: list[pytest.Item] = []
+    for item in items:
+        needs = {need for mark in item.iter_markers("needs") for need in mark.args}
+        wanted = needs <= have and (not job.defects or item.get_closest_marker("defect"))
+        (kept if wanted else left).append(item)
+    if left:
+        config.hook.pytest_deselected(items=left)
+        items[:] = kept
+
+
+@pytest.fixture(scope="session")
+def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
+    job = request.config.stash[JOB]
+    with Bench(job.subject, Tools(job.tools), job.overlay) as bench:
+        yield bench
+
+
+@pytest.fixture
+def seat(request: pytest.FixtureRequest, bench: Bench) -> Iterator[SeatInTest]:
+    """The ready seat, put back to its snapshot."""
+    job = request.config.stash[JOB]
+    started = time.monotonic()
+    try:
+        machine = bench.fresh()
+    except GuestError:
+        bench.dirty = True
+        raise
+    seat = SeatInTest(machine, job.subject)
+    evidence = Evidence(job.folder, request.node.name, seat)
+    evidence.record.setup = time.monotonic() - started
+    request.node.stash[EVIDENCE] = evidence
+    if job.defects:
+        break_something(request.node, seat)
+    try:
+        yield seat
+    finally:
+        evidence.last_look()
+        try:
+            machine.alive()
+        except GuestError:
+            bench.dirty = True
+
+
+@pytest.fixture
+def show(request: pytest.FixtureRequest, seat: SeatInTest) -> Callable[[str], Path | None]:
+    """Keep a screenshot for the report, with a caption."""
+    evidence: Evidence = request.node.stash[EVIDENCE]
+    return evidence.picture
+
+
+@pytest.fixture
+def evidence(request: pytest.FixtureRequest, seat: SeatInTest) -> Evidence:
+    """For whatever else the report should show of this check."""
+    return request.node.stash[EVIDENCE]  # type: ignore[no-any-return]
+
+
+def break_something(item: pytest.Item, seat: SeatInTest) -> None:
+    """Seed the defect that the check must notice."""
+    mark = item.get_closest_marker("defect")
+    assert mark is not None
+    where, what = mark.args
+    if where == "unplug":
+        seat.machine.unplug(what)
+    else:
+        shell = seat.host.shell if where == "host" else seat.guest.shell
+        shell.succeed(what)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    report: pytest.TestReport = yield
+    job = item.config.stash.get(JOB, None)
+    if job is None:
+        return report  # type: ignore[return-value]
+    if job.defects and call.when == "call":
+        turn_around(report, call)
+    keep(item, call, report, job)
+    return report  # type: ignore[return-value]
+
+
+def turn_around(report: pytest.TestReport, call: pytest.CallInfo[None]) -> None:
+    """With a seeded defect, only "unmet" is right: not passing, and not any other error either."""
+    if report.outcome == "passed":
+        report.outcome, report.longrepr = "failed", "the seeded defect was not noticed"
+    elif call.excinfo is not None and call.excinfo.errisinstance((Unmet, GuestError, AssertionError)):
+        report.outcome, report.longrepr = "passed", None  # type: ignore[assignment]
+        report.sections.append(("noticed", str(call.excinfo.value)))
+
+
+def keep(item: pytest.Item, call: pytest.CallInfo[Any], report: pytest.TestReport, job: Job) -> None:
+    """Bring the check's record up to date; it is written when the check is over."""
+    evidence = item.stash.get(EVIDENCE, None)
+    record = evidence.record if evidence else CheckRecord(id=item.name)
+    mark = item.get_closest_marker("check")
+    record.title = mark.args[0] if mark else item.name
+    record.group = Path(str(item.path)).stem.removeprefix("test_")
+    if call.when == "call":
+        record.seconds = call.duration
+    if report.failed and record.outcome != "failed":
+        record.outcome = "failed" if call.when == "call" else "error"
+        record.message = str(call.excinfo.value) if call.excinfo else str(report.longrepr)
+    elif call.when == "call" and record.outcome == "unknown":
+        record.outcome = "passed"
+    if evidence is not None and report.failed and call.when == "call":
+        evidence.collect_logs()
+    if call.when == "teardown" or (call.when == "setup" and report.failed):
+        record.write(job.folder)

@@ -1,0 +1,88 @@
+"""What is tested: which disk, which environments on it, and how is it unlocked?"""
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from builder.machine.credentials import Credential, agent_credentials
+from builder.machine.hardware import TEST_KERNEL_OPTIONS, Accelerator, DirectKernel, Firmware, Hardware
+
+
+class Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class EnvironmentFacts(Frozen):
+    """One environment as its profile describes it."""
+
+    name: str
+    vt: int
+    user: str | None = None
+    """Who is logged in without a password; None: the greeter waits."""
+    session: str = "i3"
+    sound: bool = True
+    network: bool = True
+    """A container's network namespace of its own."""
+    volume: bool = True
+    """A container's encrypted volume of its own."""
+
+
+class Kernel(Frozen):
+    """What the fast route starts, without firmware and boot loader."""
+
+    kernel: Path
+    initrd: Path
+    cmdline: str
+
+
+class Subject(Frozen):
+    """A seat as a boot test sees it; written to a file for the workers of a run."""
+
+    name: str
+    disk: Path
+    host: EnvironmentFacts
+    containers: list[EnvironmentFacts]
+    fast: Kernel
+    passphrase: str | None = None
+    """Opens all volumes; None where nothing is encrypted."""
+    firmware: bool = True
+    """Whether the disk boots by itself."""
+    accelerator: Accelerator = Accelerator.TCG
+    memory: int = 2048 << 20
+
+    @property
+    def environments(self) -> list[EnvironmentFacts]:
+        return [self.host, *self.containers]
+
+    def credentials(self, *, unlock: bool) -> tuple[Credential, ...]:
+        """The agent, and with ``unlock`` the passphrase, so that nobody has to type it.
+
+        A container's volume may be opened long after the initrd's passphrase has left the kernel's keyring,
+        so it is handed to each of them.
+        """
+        found = agent_credentials()
+        if unlock and self.passphrase is not None:
+            found.append(Credential("cryptsetup.passphrase", self.passphrase))
+            dropin = "[Service]\nImportCredential=cryptsetup.passphrase\n"
+            for facts in self.containers:
+                found.append(
+                    Credential(f"systemd.unit-dropin.systemd-cryptsetup@{facts.name}.service", dropin)
+                )
+        return tuple(found)
+
+    def hardware(self, *, full: bool) -> Hardware:
+        """The PC for this seat: by the ``full`` route of a real one, or the fast one."""
+        kernel = self.fast
+        options = f"{TEST_KERNEL_OPTIONS} systemd.show_status=0 quiet"
+        boot: Firmware | DirectKernel
+        if full:
+            boot = Firmware(options)
+        else:
+            boot = DirectKernel(kernel.kernel, kernel.initrd, f"{kernel.cmdline} {options}")
+        return Hardware(
+            disk=self.disk,
+            boot=boot,
+            accelerator=self.accelerator,
+            memory=self.memory,
+            credentials=self.credentials(unlock=not full),
+        )
