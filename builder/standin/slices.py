@@ -342,8 +342,8 @@ INTERPRETERS = {
     "sh": SHELL,
     "bash": SHELL,
     "dash": ("dash", *SHELL),
-    "python3": ("python",),
-    "perl": ("perl",),
+    "python3": ("python", *SHELL),
+    "perl": ("perl", *SHELL),
 }
 
 
