@@ -4,7 +4,7 @@ Loaded by ``run_checks`` (and by every worker of it) with ``-p builder.machine.p
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -112,15 +112,17 @@ def break_something(item: pytest.Item, seat: SeatInTest) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
-    report: pytest.TestReport = yield
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
     job = item.config.stash.get(JOB, None)
     if job is None:
-        return report  # type: ignore[return-value]
+        return report
     if job.defects and call.when == "call":
         turn_around(report, call)
     keep(item, call, report, job)
-    return report  # type: ignore[return-value]
+    return report
 
 
 def turn_around(report: pytest.TestReport, call: pytest.CallInfo[None]) -> None:
@@ -128,7 +130,7 @@ def turn_around(report: pytest.TestReport, call: pytest.CallInfo[None]) -> None:
     if report.outcome == "passed":
         report.outcome, report.longrepr = "failed", "the seeded defect was not noticed"
     elif call.excinfo is not None and call.excinfo.errisinstance((Unmet, GuestError, AssertionError)):
-        report.outcome, report.longrepr = "passed", None  # type: ignore[assignment]
+        report.outcome, report.longrepr = "passed", None
         report.sections.append(("noticed", str(call.excinfo.value)))
 
 
