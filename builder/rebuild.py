@@ -68,7 +68,7 @@ def verify_reproducible(project: Project, profile: Profile, source: Source) -> O
             build = mkosi.Build(
                 profile, lock, version_of(lock), epoch_of(lock), elsewhere, scratch / "cache"
             )
-            with other_conditions(tools, scratch) as conditions:
+            with other_conditions(tools) as conditions:
                 run_build(
                     build,
                     project,
@@ -84,7 +84,7 @@ def verify_reproducible(project: Project, profile: Profile, source: Source) -> O
 
 
 @contextlib.contextmanager
-def other_conditions(tools: Tools, scratch: Path) -> Iterator[Conditions]:
+def other_conditions(tools: Tools) -> Iterator[Conditions]:
     """Another umask, time zone, locale, host name, number of CPUs and time of day, as far as we may."""
     named = ["another directory", f"umask {OTHER_UMASK:04o}", "another time zone and locale"]
     prefix: list[str] = []
@@ -98,13 +98,10 @@ def other_conditions(tools: Tools, scratch: Path) -> Iterator[Conditions]:
     options: list[Arg] = []
     if tools.root is not None and (tools.root / FAKETIME).exists():
         named.append(f"a clock {FAKE_OFFSET.strip('+d')} days ahead")
-        tree = scratch / "sandbox"
-        (tree / "etc").mkdir(parents=True)
-        (tree / "etc/ld.so.preload").write_text(f"/{FAKETIME}\n")
-        (tree / "etc/faketimerc").write_text(f"{FAKE_OFFSET}\n")
-        # only the clock is to differ, not the times of files that stat(2) reports or utimensat(2) sets
-        options = ["--sandbox-tree", tree]
-        options += ["--environment", "NO_FAKE_STAT=1", "--environment", "FAKE_UTIME=0"]
+        # for the package manager and all scripts. Not by ld.so.preload: then mkosi's own cp would take the
+        # shifted times that stat(2) reports for real ones, as NO_FAKE_STAT does not reach it.
+        clock = {"LD_PRELOAD": f"/{FAKETIME}", "FAKETIME": FAKE_OFFSET, "NO_FAKE_STAT": "1"}
+        options = [word for name, value in clock.items() for word in ("--environment", f"{name}={value}")]
     umask = os.umask(OTHER_UMASK)
     os.sched_setaffinity(0, {min(cpus)})
     try:
