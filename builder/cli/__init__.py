@@ -35,6 +35,9 @@ def common(
     ui.use(ui.choose(quiet=quiet))
 
 
+# AREA.py registers commands; AREA_COMMAND.py does what one of them says, and is imported when that runs
 for module in pkgutil.iter_modules(__path__):
+    if "_" in module.name:
+        continue
     if hasattr(found := importlib.import_module(f"{__name__}.{module.name}"), "register"):
         found.register(app)
