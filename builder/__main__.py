@@ -2,14 +2,20 @@
 
 import logging
 import os
+import signal
 import sys
 
 from builder import ui
 from builder.errors import ExitCode, SeatsmithError
 
+INTERRUPTED = "interrupted; what was being made has been removed"
+
 
 def main() -> None:
     """Entry point of the console script."""
+    for name in (signal.SIGTERM, signal.SIGHUP):  # both end a run as Ctrl-C does, so that it cleans up
+        if signal.getsignal(name) is signal.SIG_DFL:
+            signal.signal(name, signal.default_int_handler)
     sys.exit(run_cli(sys.argv[1:]))
 
 
@@ -23,6 +29,8 @@ def run_cli(argv: list[str]) -> int:
     try:
         app(args=argv, prog_name="seatsmith", standalone_mode=True)
     except SystemExit as e:
+        if e.code == ExitCode.INTERRUPTED:  # typer's answer to KeyboardInterrupt
+            ui.current().error(INTERRUPTED)
         return e.code if isinstance(e.code, int) else int(bool(e.code))
     except SeatsmithError as e:
         if debug:
@@ -30,12 +38,18 @@ def run_cli(argv: list[str]) -> int:
         ui.current().error(e.message, e.hint)
         return int(e.exit_code)
     except KeyboardInterrupt:
-        ui.current().error("interrupted; what was being made has been removed")
+        ui.current().error(INTERRUPTED)
         return int(ExitCode.INTERRUPTED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return int(ExitCode.FAILURE)
     except Exception as e:
+        if isinstance(e, OSError):
+            from builder.files import machine_error
+
+            if known := machine_error(e):
+                ui.current().error(known.message, known.hint)
+                return int(known.exit_code)
         if debug:
             raise
         ui.current().error(

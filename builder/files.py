@@ -1,20 +1,29 @@
 """How do files appear whole or not at all, and how are they digested and locked?"""
 
 import contextlib
+import ctypes
 import errno
 import fcntl
+import glob
 import hashlib
 import json
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from builder.errors import BusyError, MachineError
+from builder import ui
+from builder.errors import BusyError, InputError, MachineError
 
 CHUNK = 1 << 20
+PART = ".part"  # how the names of unfinished directories end
+OLD = "old"
+KINDS = {stat.S_IFREG: "f", stat.S_IFDIR: "d", stat.S_IFLNK: "l"}
+AT_FDCWD = -100  # fcntl.h
+RENAME_EXCHANGE = 2  # linux/fs.h
 
 
 def file_digest(path: Path, algorithm: str = "sha256") -> str:
@@ -30,16 +39,19 @@ def json_digest(value: Any) -> str:
 
 
 def tree_digest(root: Path) -> str:
-    """SHA-256 over names, modes, link targets and contents of everything below ``root`` (or of one file)."""
+    """SHA-256 over names, executable bits, link targets and contents of everything below ``root`` (or of one file)."""
     digest = hashlib.sha256()
     paths = sorted(root.rglob("*")) if root.is_dir() else [root]
     for path in paths:
         if path.suffix == ".pyc" or path.name == "__pycache__":
             continue
-        stat = path.lstat()
-        kind = "l" if path.is_symlink() else "d" if path.is_dir() else "f"
+        mode = path.lstat().st_mode
+        if (kind := KINDS.get(stat.S_IFMT(mode))) is None:
+            raise InputError(f"{path} is neither a file nor a directory nor a link")
+        # of a file's mode, the executable bit alone: the rest follows the umask of the checkout
+        executable = mode & stat.S_IXUSR if kind == "f" else 0
         name = path.relative_to(root).as_posix() if path != root else ""
-        digest.update(f"{kind} {stat.st_mode & 0o111:o} {name}\0".encode(errors="surrogateescape"))
+        digest.update(f"{kind} {executable:o} {name}\0".encode(errors="surrogateescape"))
         if kind == "l":
             digest.update(os.fsencode(path.readlink()))
         elif kind == "f":
@@ -52,37 +64,96 @@ def atomic_path(final: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``final``; on success it is fsynced and renamed over it, else removed.
 
     What is made there may be a file or a directory; an existing directory is replaced by swapping names.
+    What a killed run left beside ``final`` is removed first.
     """
-    final.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(dir=final.parent, prefix=f".{final.name}.", suffix=".part"))
+    with no_space_named(final):
+        final.parent.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(final)
+        scratch, held = held_scratch(final)
     made = scratch / final.name
     try:
         with no_space_named(final):
             yield made
             if made.is_dir() and not made.is_symlink():
-                if final.exists():
-                    final.rename(scratch / "old")
-                made.rename(final)
+                move_directory(made, final)
             else:
                 with made.open("rb") as f:
                     os.fsync(f.fileno())
                 made.replace(final)
     finally:
         remove_tree(scratch)
+        os.close(held)
+
+
+def held_scratch(final: Path) -> tuple[Path, int]:
+    """A new directory beside ``final``, with an flock(2) on it that says that somebody is at work there."""
+    while True:
+        scratch = Path(tempfile.mkdtemp(dir=final.parent, prefix=f".{final.name}.", suffix=PART))
+        held = os.open(scratch, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        fcntl.flock(held, fcntl.LOCK_EX)
+        if scratch.is_dir():  # else somebody took it for a leftover before we held it
+            return scratch, held
+        os.close(held)
+
+
+def remove_leftovers(final: Path) -> None:
+    """Remove what runs that were killed left beside ``final``; a live run holds its own by flock(2)."""
+    for scratch in final.parent.glob(f".{glob.escape(final.name)}.*{PART}"):
+        try:
+            held = os.open(scratch, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError:
+            continue
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if (scratch / OLD).exists() and not final.exists():  # killed between two renames
+                (scratch / OLD).rename(final)
+            remove_tree(scratch)
+        except BlockingIOError:
+            pass
+        finally:
+            os.close(held)
+
+
+def move_directory(made: Path, final: Path) -> None:
+    """Put a directory into its place, in one step where the file system can swap two names."""
+    if not final.exists():
+        made.rename(final)
+    elif not exchanged(made, final):
+        final.rename(made.parent / OLD)
+        made.rename(final)
+
+
+def exchanged(one: Path, other: Path) -> bool:
+    """Swap two names atomically (renameat2(2), RENAME_EXCHANGE); whether this system could."""
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    paths = (AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other))
+    return rename is not None and rename(*paths, RENAME_EXCHANGE) == 0
 
 
 @contextlib.contextmanager
 def no_space_named(where: Path) -> Iterator[None]:
-    """Turn ENOSPC, EDQUOT and EROFS into one clear error that names the place."""
+    """Turn a full or read-only disk and missing permission into one clear error that names the place."""
     try:
         yield
     except OSError as e:
-        if e.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+        if (error := machine_error(e, where)) is None:
             raise
-        raise MachineError(
-            f"cannot write {where}: {os.strerror(e.errno)}",
+        raise error from e
+
+
+def machine_error(error: OSError, where: Path | None = None) -> MachineError | None:
+    """The error a person is shown where the machine, and not we, is why a file operation failed."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+        return MachineError(
+            f"cannot write {where or error.filename or 'a file'}: {os.strerror(error.errno)}",
             hint="free some space or choose another place; nothing half-written was left",
-        ) from e
+        )
+    if error.errno in (errno.EACCES, errno.EPERM) and (error.filename or where):
+        return MachineError(
+            f"{error.filename or where}: {os.strerror(error.errno)}",
+            hint="run as the user whom it belongs to, or choose another place",
+        )
+    return None
 
 
 def write_atomic(final: Path, data: str | bytes, *, mode: int = 0o644) -> None:
@@ -119,19 +190,25 @@ def exclusive(path: Path, what: str, *, wait: bool = False) -> Iterator[None]:
 
     Raises BusyError, naming the holder's process id, where somebody else has it and ``wait`` is false.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    with no_space_named(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as e:
             holder = os.pread(fd, 32, 0).decode(errors="replace").strip()
-            raise BusyError(
-                f"{what} is already being worked on" + (f" by process {holder}" if holder else ""),
-                hint="wait for it to finish, or end that process",
-            ) from e
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+            by = f" by process {holder}" if holder else ""
+            if not wait:
+                raise BusyError(
+                    f"{what} is already being worked on{by}",
+                    hint="wait for it to finish, or end that process",
+                ) from e
+            ui.current().say(f"Waiting: {what} is being worked on{by}.")
+            fcntl.flock(fd, fcntl.LOCK_EX)
+        with no_space_named(path):
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
         yield
     finally:
         os.close(fd)
