@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from builder.errors import InputError
 from builder.profile import Profile
 from builder.seat.plan import Kind, Plan
 from builder.tools import Tools
@@ -13,6 +14,7 @@ KEYFILE_SIZE = (
 )
 UKIS = "EFI/seatsmith"  # not EFI/Linux: systemd-boot would list them a second time, without our command line
 MENU_SECONDS = 3
+ENTRY_SIZE = 512
 
 
 def as_in_seat(plan: Plan, profiles: Mapping[str, Profile], name: str) -> Profile:
@@ -47,7 +49,8 @@ def render_overlay(plan: Plan, profiles: Mapping[str, Profile], name: str, dest:
         swap=f"/dev/{plan.group.name}/{swap.name}" if swap else None,
     )
     containers = [
-        Container(as_in_seat(plan, profiles, e.name), Volume(f"/dev/disk/by-uuid/{e.luks_id}"))
+        # by the volume's name: a replacement takes over the name in one step (docs/decisions/060)
+        Container(as_in_seat(plan, profiles, e.name), Volume(f"/dev/{plan.group.name}/{e.name}"))
         for e in beside
     ]
     render_host(own, containers, dest, disk=disk)
@@ -82,8 +85,16 @@ def esp_files(plan: Plan, ukis: Mapping[str, Path], tools: Tools) -> dict[str, P
             f"efi      /{uki}",
             f"options  {entry.options}",
         ]
-        files[f"loader/entries/{entry.id}.conf"] = "".join(f"{line}\n" for line in lines).encode()
+        files[f"loader/entries/{entry.id}.conf"] = entry_text(lines)
     return files
+
+
+def entry_text(lines: list[str]) -> bytes:
+    """An entry of the boot menu, of exactly one sector: so that it can be replaced by one atomic write."""
+    text = "".join(f"{line}\n" for line in lines).encode()
+    if len(text) > ENTRY_SIZE:
+        raise InputError(f"an entry of the boot menu is longer than {ENTRY_SIZE} bytes: {lines[0]}")
+    return text.ljust(ENTRY_SIZE, b"\n")
 
 
 def loader_conf(plan: Plan) -> str:

@@ -23,6 +23,7 @@ from builder.tools import Tools
 from builder.volume import esp, ext4, gpt, luks, lvm, xts
 from builder.volume import target as targets
 from builder.volume.keys import recovery_key, volume_key, wipe
+from builder.volume.medium import Medium
 from builder.volume.target import Target
 from builder.volume.xts import Range, Written
 
@@ -93,7 +94,8 @@ def write_seat(
     scratch.mkdir(mode=0o700, parents=True)
     try:
         with no_space_named(target), targets.held(place) as fd, removed_on_failure(place):
-            writer = Writer(plan, materials, place, fd, tools, scratch, workers)
+            medium = Medium(fd, place.path, sector=place.sector, workers=workers)
+            writer = Writer(plan, materials, place, medium, tools, scratch)
             report = writer.write(erase, final.size if final.is_device else plan.disk_size)
             if not final.is_device:
                 place.path.replace(target)
@@ -176,10 +178,9 @@ class Writer:
     plan: Plan
     materials: Materials
     target: Target
-    fd: int
+    medium: Medium
     tools: Tools
     scratch: Path
-    workers: int | None
     done: list[Written] = field(default_factory=list)
     keyfiles: dict[str, bytearray] = field(default_factory=dict)
     """Keys that open an environment's volume from its host's root."""
@@ -199,7 +200,7 @@ class Writer:
                 self.write_environments(made, report, dense=dense)
                 self.put(self.plan.pv.start + lvm.AREA_AT, lvm.encode_metadata(self.plan.group))
             with timed(report, "sync"), ui.current().step("Waiting for the disk"):
-                os.fsync(self.fd)
+                self.medium.sync()
             with timed(report, "verify"):
                 self.verify()
             self.commit(size)
@@ -212,27 +213,29 @@ class Writer:
     def begin(self, erase: Erase, size: int) -> Erase:
         """Make the target invalid for everybody, then free or fresh."""
         if not self.target.is_device:
-            os.ftruncate(self.fd, 0)
-            os.ftruncate(self.fd, size)
-            targets.mark(self.fd, self.plan.seat)
+            os.ftruncate(self.medium.fd, 0)
+            os.ftruncate(self.medium.fd, size)
+            self.mark()
             return Erase.DISCARD
         for at in (0, self.plan.pv.start, size - EDGE):
-            xts.write_all(self.fd, bytes(EDGE), at)
-        targets.mark(self.fd, self.plan.seat)
-        os.fsync(self.fd)
+            self.medium.write(at, bytes(EDGE))
+        self.mark()
         if erase in (Erase.AUTO, Erase.DISCARD):
-            if targets.discard(self.fd, size):
-                targets.mark(self.fd, self.plan.seat)
-                os.fsync(self.fd)
+            if self.medium.discard(0, size):
+                self.mark()
                 return Erase.DISCARD
             if erase is Erase.DISCARD:
                 raise MachineError(f"{self.target.path} cannot discard", hint="write with --erase dense")
             return Erase.DENSE
         return erase
 
+    def mark(self) -> None:
+        """Say on the target that it is not complete."""
+        self.medium.write(targets.MARK_AT, targets.mark(self.plan.seat))
+        self.medium.sync()
+
     def put(self, offset: int, data: bytes) -> None:
-        xts.write_all(self.fd, data, offset)
-        self.done.append(Written(offset, ((0, len(data)),), hashlib.sha256(data).digest()))
+        self.done.append(self.medium.write(offset, data))
 
     def put_file(self, source: Path, offset: int, ranges: Sequence[Range]) -> None:
         with source.open("rb") as f:
@@ -242,7 +245,7 @@ class Writer:
                     for at in range(start, end, COPY):
                         data = os.pread(f.fileno(), min(COPY, end - at), at)
                         digest.update(data)
-                        xts.write_all(self.fd, data, offset + at)
+                        self.medium.write(offset + at, data)
                 self.done.append(Written(offset, piece, digest.digest()))
 
     def write_esp(self, *, dense: bool) -> None:
@@ -308,15 +311,13 @@ class Writer:
                 ranges = [(0, environment.payload_size)] if dense else ext4.used_ranges(self.tools, path)
                 total = sum(end - start for start, end in ranges)
                 with ui.current().step(f"Encrypting {environment.name}", total=total) as meter:
-                    self.done += xts.encrypt(
+                    self.done += self.medium.encrypt(
                         path,
-                        self.target.path,
                         environment.payload,
                         ranges,
                         key,
                         meter=meter,
                         overlay=self.key_blocks(environment, path),
-                        workers=self.workers,
                     )
             report.encrypted += total
             path.unlink()
@@ -351,7 +352,7 @@ class Writer:
     def verify(self) -> None:
         total = sum(w.size for w in self.done)
         with ui.current().step("Reading back what was written", total=total) as meter:
-            xts.read_back(self.target.path, self.done, meter=meter, workers=self.workers)
+            self.medium.read_back(self.done, meter=meter)
 
     def commit(self, size: int) -> None:
         """What makes it valid, the most visible last: PV label, backup table, primary table."""
@@ -361,11 +362,11 @@ class Writer:
         self.done = []
         for offset, data in [*last, *gpt.encode(table)]:
             self.put(offset, data)
-            os.fsync(self.fd)
-        xts.read_back(self.target.path, self.done, meter=ui.NoMeter(), workers=1)
+            self.medium.sync()
+        self.medium.read_back(self.done, meter=ui.NoMeter())
         self.done = [*done, *self.done]
         if self.target.is_device:
-            targets.reread_table(self.fd)
+            targets.reread_table(self.medium.fd)
 
 
 @contextlib.contextmanager

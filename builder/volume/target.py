@@ -150,9 +150,9 @@ def refuse_size(target: Target, needed: int) -> None:
         )
 
 
-def mark(fd: int, seat: str) -> None:
-    """Write on a target that it is not complete: in place of its boot record."""
-    os.pwrite(fd, _MARK.format(seat=seat).encode().ljust(512, b"\0"), MARK_AT)
+def mark(seat: str) -> bytes:
+    """What says on a target that it is not complete: goes to MARK_AT, in place of the boot record."""
+    return _MARK.format(seat=seat).encode().ljust(512, b"\0")
 
 
 def marked_as(head: bytes) -> str | None:
@@ -230,10 +230,10 @@ def other_devices(own: str) -> list[str]:
     return [n for n in names if n != own and not Path("/sys/class/block", own, n).exists()]
 
 
-def discard(fd: int, size: int) -> bool:
-    """Tell a device that all of it is free; False where it cannot do that."""
+def discard(fd: int, size: int, offset: int = 0) -> bool:
+    """Tell a device that a range is free; False where it cannot do that."""
     try:
-        fcntl.ioctl(fd, BLKDISCARD, struct.pack("QQ", 0, size))
+        fcntl.ioctl(fd, BLKDISCARD, struct.pack("QQ", offset, size))
     except OSError:
         return False
     return True

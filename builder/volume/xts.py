@@ -103,11 +103,15 @@ def read_back(target: Path, written: Sequence[Written], *, meter: Meter, workers
         found = pool.map(jobs, meter)
     for piece, digest in zip(written, found, strict=True):
         if piece.digest != digest:
-            at = piece.base + piece.ranges[0][0]
-            raise MachineError(
-                f"{target} does not hold what was written: data at byte {at} reads back differently",
-                hint="the disk (or its cable, or the memory) is faulty; do not use it",
-            )
+            raise differs(target, piece)
+
+
+def differs(target: Path, piece: Written) -> MachineError:
+    at = piece.base + piece.ranges[0][0]
+    return MachineError(
+        f"{target} does not hold what was written: data at byte {at} reads back differently",
+        hint="the disk (or its cable, or the memory) is faulty; do not use it",
+    )
 
 
 def drop_cache(path: Path) -> None:

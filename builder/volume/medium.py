@@ -1,0 +1,109 @@
+"""Through what does every byte reach a disk? One place that writes and reads back; tests make it fail.
+
+All writers of disks go through a Medium. Tests put another in its place that records each write or stops in
+the middle of one: a power cut, a torn sector, an I/O error.
+"""
+
+import ctypes
+import hashlib
+import os
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+
+from builder.errors import MachineError
+from builder.ui import Meter
+from builder.volume import target as targets
+from builder.volume import xts
+from builder.volume.cipher import SECTOR, Sectors
+from builder.volume.xts import CHUNK, Range, Written
+
+SMALL = 128 << 20  # done here rather than by worker processes, which take half a second to start
+_PUNCH_HOLE = 0x01 | 0x02  # FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE (linux/falloc.h)
+
+
+class Medium:
+    """An open disk, or a file that stands for one."""
+
+    def __init__(self, fd: int, path: Path, *, sector: int = 512, workers: int | None = None) -> None:
+        self.fd, self.path, self.sector, self.workers = fd, path, sector, workers
+
+    def read(self, offset: int, length: int) -> bytes:
+        return os.pread(self.fd, length, offset)
+
+    def write(self, offset: int, data: bytes | bytearray | memoryview) -> Written:
+        """Raises MachineError where the disk does not take it."""
+        try:
+            xts.write_all(self.fd, data, offset)
+        except OSError as e:
+            raise self.failed("write", offset, e) from e
+        return Written(offset, ((0, len(data)),), hashlib.sha256(data).digest())
+
+    def sync(self) -> None:
+        """Return when all that was written is on the medium (fsync(2) also flushes a disk's write cache)."""
+        try:
+            os.fsync(self.fd)
+        except OSError as e:
+            raise self.failed("flush", None, e) from e
+
+    def discard(self, offset: int, size: int) -> bool:
+        """Free a range; it then reads as zeros or anything. False where the disk or file system cannot."""
+        if stat.S_ISBLK(os.fstat(self.fd).st_mode):
+            return targets.discard(self.fd, size, offset)
+        libc = ctypes.CDLL(None, use_errno=True)
+        libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
+        return bool(libc.fallocate(self.fd, _PUNCH_HOLE, offset, size) == 0)
+
+    def encrypt(
+        self,
+        source: Path,
+        base: int,
+        ranges: Sequence[Range],
+        key: bytearray,
+        *,
+        meter: Meter,
+        overlay: dict[int, bytes] | None = None,
+    ) -> list[Written]:
+        """Write ``ranges`` of ``source`` as the payload that begins at byte ``base`` of the medium."""
+        if sum(end - start for start, end in ranges) > SMALL:
+            how = {"meter": meter, "overlay": overlay, "workers": self.workers}
+            return xts.encrypt(source, self.path, base, ranges, key, **how)  # type: ignore[arg-type]
+        done = []
+        sectors = Sectors(key)
+        with source.open("rb") as f:
+            for piece in xts.split(ranges):
+                digest = hashlib.sha256()
+                for start, end in piece:
+                    for at in range(start, end, CHUNK):
+                        size = min(CHUNK, end - at)
+                        data = bytearray(os.pread(f.fileno(), size, at).ljust(size, b"\0"))
+                        for offset, replacement in (overlay or {}).items():
+                            if at <= offset < at + size:
+                                data[offset - at : offset - at + SECTOR] = replacement
+                        sectors.encrypt(data, size, at)
+                        digest.update(data)
+                        self.write(base + at, data)
+                done.append(Written(base, piece, digest.digest()))
+                meter.advance(sum(end - start for start, end in piece))
+        return done
+
+    def read_back(self, written: Sequence[Written], *, meter: Meter) -> None:
+        """Compare what was written with what the medium holds. Raises MachineError where they differ."""
+        if sum(w.size for w in written) > SMALL:
+            xts.read_back(self.path, written, meter=meter, workers=self.workers)
+            return
+        os.posix_fadvise(self.fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        for piece in written:
+            digest = hashlib.sha256()
+            for start, end in piece.ranges:
+                for at in range(start, end, CHUNK):
+                    digest.update(self.read(piece.base + at, min(CHUNK, end - at)))
+            if digest.digest() != piece.digest:
+                raise xts.differs(self.path, piece)
+            meter.advance(piece.size)
+
+    def failed(self, what: str, offset: int | None, error: OSError) -> MachineError:
+        where = f" (at byte {offset})" if offset is not None else ""
+        return MachineError(
+            f"cannot {what} {self.path}: {os.strerror(error.errno or 5)}{where}", hint="see the kernel's log"
+        )
