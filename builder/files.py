@@ -39,7 +39,7 @@ def json_digest(value: Any) -> str:
 
 
 def tree_digest(root: Path) -> str:
-    """SHA-256 over names, executable bits, link targets and contents of everything below ``root`` (or of one file)."""
+    """SHA-256 over names, executable bits, link targets and contents below ``root`` (or of one file)."""
     digest = hashlib.sha256()
     paths = sorted(root.rglob("*")) if root.is_dir() else [root]
     for path in paths:

@@ -1,4 +1,4 @@
-"""Do files appear whole or not at all, also when a run is killed, the disk is full or somebody else is at it?"""
+"""Do files appear whole or not at all, also when a run is killed or somebody else is at it?"""
 
 import errno
 import fcntl
