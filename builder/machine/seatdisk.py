@@ -1,0 +1,93 @@
+"""How does a disk that ``seatsmith seat write`` wrote become the subject of a boot test?"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from builder.errors import InputError
+from builder.machine.hardware import Accelerator
+from builder.machine.kernel import unpack_uki
+from builder.machine.subject import EnvironmentFacts, Kernel, Subject
+from builder.profile import Profile, load_profile
+from builder.project import Project
+from builder.seat.overlay import UKIS
+from builder.tools import Tools
+
+
+def seat_place(project: Project, seat: str) -> Path:
+    """Where ``seatsmith seat write`` left the seat."""
+    return project.dist / "seats" / seat
+
+
+def written_seat(
+    project: Project,
+    seat: str,
+    tools: Tools,
+    folder: Path,
+    *,
+    host: str | None = None,
+    accelerator: Accelerator = Accelerator.TCG,
+) -> Subject:
+    """The seat as it lies in ``dist/seats``; kernel and initrd are taken off its disk into ``folder``.
+
+    ``host`` chooses another line of the boot menu than the first. Raises InputError where the seat was not
+    written, or its passphrase is not known.
+    """
+    place = seat_place(project, seat)
+    disk = place / f"{seat}.img"
+    if not disk.is_file():
+        raise InputError(f"{disk} does not exist", hint=f"run: make seat SEAT={seat}")
+    plan = json.loads((place / "plan.json").read_text())
+    entry = chosen_entry(plan, host)
+    kernel, initrd, own = unpack_uki(take_uki(tools, disk, plan, entry["host"], folder), folder)
+    facts = {e["name"]: facts_of(e, load_profile(project, e["profile"])) for e in environments(plan)}
+    return Subject(
+        name=seat,
+        disk=disk.resolve(),
+        host=facts[entry["host"]],
+        containers=[facts[name] for name in entry["beside"]],
+        fast=Kernel(kernel=kernel, initrd=initrd, cmdline=f"{entry['options']} {own}".strip()),
+        passphrase=passphrase(place / f"{seat}.passphrase"),
+        accelerator=accelerator,
+    )
+
+
+def environments(plan: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [volume["environment"] for volume in plan["volumes"] if volume["environment"]]
+
+
+def chosen_entry(plan: Mapping[str, Any], host: str | None) -> dict[str, Any]:
+    entries: list[dict[str, Any]] = plan["entries"]
+    for entry in entries:
+        if host in (None, entry["host"]):
+            return entry
+    offered = ", ".join(entry["host"] for entry in entries)
+    raise InputError(f"the boot menu of {plan['seat']} does not offer {host!r} as host; it offers {offered}")
+
+
+def take_uki(tools: Tools, disk: Path, plan: Mapping[str, Any], host: str, folder: Path) -> Path:
+    """Copy the host's kernel image off the seat's ESP: what is tested is what the disk carries."""
+    path = folder / f"{host}.efi"
+    argv = ["mcopy", "-n", "-i", f"{disk}@@{plan['esp']['start']}", f"::/{UKIS}/{host}.efi", path]
+    tools.run(argv, env={"MTOOLS_SKIP_CHECK": "1"}, hint="is this the seat's disk? run: seatsmith seat inspect")
+    return path
+
+
+def facts_of(environment: Mapping[str, Any], profile: Profile) -> EnvironmentFacts:
+    return EnvironmentFacts(
+        name=environment["name"],
+        vt=environment["vt"],
+        user=profile.display.autologin,
+        session=profile.display.session,
+        network=profile.network.veth,
+    )
+
+
+def passphrase(path: Path) -> str:
+    if not path.is_file():
+        raise InputError(
+            f"{path} is missing: a boot test types the passphrase, so it needs a seat made for tests",
+            hint="write the seat with `pbkdf: fast-test` and `test_passphrase: true`",
+        )
+    return path.read_text().rstrip("\n")
