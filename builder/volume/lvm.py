@@ -7,7 +7,7 @@ metadata area begins at 4096 and reaches to the first extent at 1 MiB: a header 
 import re
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,6 +79,17 @@ class VolumeGroup:
         return self.first_extent + extent * self.extent_size
 
 
+@dataclass(frozen=True)
+class Text:
+    """A volume group's description in a metadata area; ``area`` of the physical volume, ``offset`` of it."""
+
+    area: int
+    area_size: int
+    offset: int
+    size: int
+    text: str
+
+
 def name_problem(name: str, *, group: str | None = None) -> str | None:
     """Why lvm2 would refuse ``name`` for a VG, or for an LV of ``group``; None where it takes it."""
     if not _CHARACTERS.fullmatch(name):
@@ -110,10 +121,15 @@ def encode_metadata(vg: VolumeGroup) -> bytes:
     text = lvmtext.dump(_document(vg)).encode() + b"\0"
     if len(text) > AREA_SIZE // 2 - SECTOR:
         raise ValueError("the volume group's description does not fit its metadata area")
-    head = _AREA_MAGIC + struct.pack("<IQQ", 1, AREA_AT, AREA_SIZE)
-    head += _RAW_LOCATION.pack(SECTOR, len(text), _crc(text), 0)
+    return (area_head(AREA_AT, AREA_SIZE, SECTOR, text) + text).ljust(AREA_SIZE, b"\0")
+
+
+def area_head(area: int, size: int, at: int, text: bytes) -> bytes:
+    """The first sector of a metadata area, which says where in it the text begins: what commits it."""
+    head = _AREA_MAGIC + struct.pack("<IQQ", 1, area, size)
+    head += _RAW_LOCATION.pack(at, len(text), _crc(text), 0)
     head = head.ljust(SECTOR - 4, b"\0")
-    return (struct.pack("<I", _crc(head)) + head + text).ljust(AREA_SIZE, b"\0")
+    return struct.pack("<I", _crc(head)) + head
 
 
 def encode_label(vg: VolumeGroup) -> bytes:
@@ -132,6 +148,19 @@ def decode(read: Read) -> VolumeGroup:
 
     Raises InputError where it is none, is damaged, or has more than what Seatsmith makes or can map.
     """
+    return _group(lvmtext.parse(locate_text(read).text), _read_label(read)[0])
+
+
+def locate_text(read: Read) -> Text:
+    """The group's description and where it lies. Raises InputError where there is none or more than one."""
+    areas = _read_label(read)[1]
+    if len(areas) > 1:
+        raise InputError(f"the physical volume has {len(areas)} metadata areas; only one can be read here")
+    return _read_text(read, *areas[0])
+
+
+def _read_label(read: Read) -> tuple[str, list[tuple[int, int]]]:
+    """Id of the physical volume, and its metadata areas (offset, size)."""
     label = read(LABEL_AT, SECTOR)
     if label[:8] != b"LABELONE" or label[24:32] != b"LVM2 001":
         raise InputError("this is not an LVM2 physical volume (no label in its second sector)")
@@ -141,7 +170,7 @@ def decode(read: Read) -> VolumeGroup:
     if not areas:
         raise InputError("the physical volume has no metadata area")
     pv_id = label[32:64].decode("ascii", errors="replace")
-    return _group(lvmtext.parse(_read_text(read, *areas[0])), pv_id)
+    return pv_id, areas
 
 
 def _area_list(label: bytes, at: int) -> list[tuple[int, int]]:
@@ -157,7 +186,7 @@ def _area_list(label: bytes, at: int) -> list[tuple[int, int]]:
     return lists[1]
 
 
-def _read_text(read: Read, area: int, area_size: int) -> str:
+def _read_text(read: Read, area: int, area_size: int) -> Text:
     head = read(area, SECTOR)
     if head[4:20] != _AREA_MAGIC or struct.unpack_from("<I", head)[0] != _crc(head[4:]):
         raise InputError("the LVM metadata area's header is damaged (checksum)")
@@ -170,7 +199,7 @@ def _read_text(read: Read, area: int, area_size: int) -> str:
     text = read(area + offset, first) + read(area + SECTOR, size - first)  # the area is a ring
     if _crc(text) != crc:
         raise InputError("the LVM metadata is damaged (checksum)")
-    return text.rstrip(b"\0").decode(errors="replace")
+    return Text(area, area_size, offset, size, text.rstrip(b"\0").decode(errors="replace"))
 
 
 def _group(document: dict[str, Any], pv_id: str) -> VolumeGroup:
@@ -208,17 +237,7 @@ def _document(vg: VolumeGroup) -> dict[str, Any]:
     by, when = "seatsmith", vg.created
     volumes = {}
     for lv in vg.volumes:
-        segments = {}
-        start = 0
-        for n, segment in enumerate(lv.segments, 1):
-            segments[f"segment{n}"] = {
-                "start_extent": start,
-                "extent_count": segment.count,
-                "type": "striped",
-                "stripe_count": 1,
-                "stripes": ["pv0", segment.first],
-            }
-            start += segment.count
+        segments = segment_sections(lv.segments, "pv0")
         volumes[lv.name] = {
             "id": lv.id,
             "status": ["READ", "WRITE", "VISIBLE"],
@@ -260,6 +279,22 @@ def _document(vg: VolumeGroup) -> dict[str, Any]:
         "creation_host": by,
         "creation_time": when,
     }
+
+
+def segment_sections(segments: Sequence[Segment], pv: str) -> dict[str, Any]:
+    """How a logical volume's extents are described: as stripes over one physical volume."""
+    sections: dict[str, Any] = {}
+    start = 0
+    for n, segment in enumerate(segments, 1):
+        sections[f"segment{n}"] = {
+            "start_extent": start,
+            "extent_count": segment.count,
+            "type": "striped",
+            "stripe_count": 1,
+            "stripes": [pv, segment.first],
+        }
+        start += segment.count
+    return sections
 
 
 def _crc(data: bytes) -> int:
