@@ -70,7 +70,8 @@ def take_uki(tools: Tools, disk: Path, plan: Mapping[str, Any], host: str, folde
     """Copy the host's kernel image off the seat's ESP: what is tested is what the disk carries."""
     path = folder / f"{host}.efi"
     argv = ["mcopy", "-n", "-i", f"{disk}@@{plan['esp']['start']}", f"::/{UKIS}/{host}.efi", path]
-    tools.run(argv, env={"MTOOLS_SKIP_CHECK": "1"}, hint="is this the seat's disk? run: seatsmith seat inspect")
+    hint = f"does this show the seat? seatsmith seat inspect {disk}"
+    tools.run(argv, env={"MTOOLS_SKIP_CHECK": "1"}, hint=hint)
     return path
 
 
