@@ -54,9 +54,7 @@ def identify(path: Path) -> Identity:
     target = look_at(path)
     if not target.is_device:
         if not target.size:
-            raise InputError(
-                f"there is no {path}", hint="to try it on a file: truncate -s SIZE FILE"
-            )
+            raise InputError(f"there is no {path}", hint="to try it on a file: truncate -s SIZE FILE")
         return Identity(target, path, "file", path.name, ())
     real = path.resolve()
     place = Path("/sys/class/block", real.name)

@@ -8,7 +8,7 @@ from pydantic_core import PydanticCustomError
 
 from builder.profile.checks import ProfileName
 from builder.profile.model import Section, Vt
-from builder.profile.rule import Rule
+from builder.profile.rule import Rule, shown, steps_problem
 from builder.sizes import Size, parse_size
 from builder.volume.luks import Pbkdf
 from builder.volume.lvm import name_problem
@@ -40,6 +40,28 @@ SERIAL = Rule(
     pattern=r"[A-Za-z0-9_.:+-]+",
     example="S3Z9NB0K123456",
     longest=64,
+)
+
+
+def keep_why(text: str) -> str | None:
+    if not text.startswith("/"):
+        return f"{shown(text)} is not an absolute path"
+    if wrong := steps_problem(text):
+        return wrong
+    top = text.split("/")[1]
+    if top in OF_THE_IMAGE:
+        return f"{shown(text)} belongs to the image, which brings its own"
+    return None
+
+
+OF_THE_IMAGE = ("usr", "bin", "sbin", "lib", "lib64", "boot", "efi", "dev", "proc", "sys", "run", "tmp")
+KEEP_PATH = Rule(
+    what="path to keep",
+    accepted="an absolute path of a file or directory, not below /usr, /boot, /efi, /run or the like",
+    pattern=r"/[^/]+(/[^/]+)*",
+    example="/home",
+    why=keep_why,
+    ascii_only=False,
 )
 
 
@@ -95,6 +117,8 @@ class Environment(Section):
     """Virtual terminal; by default, and unless it is the same, the profile's."""
     keyfile: bool = False
     """Keep a key for this volume on the encrypted root of each environment that can be its host."""
+    keep: list[Annotated[str, KEEP_PATH]] = Field(default_factory=list, max_length=100)
+    """Paths that are carried over when `provision env` replaces the environment: /home, files of /etc."""
 
 
 class Keys(Section):

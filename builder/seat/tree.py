@@ -17,6 +17,13 @@ _LONG = b"LK"  # GNU: the next member's name, or link target, is this one's data
 _PAX = b"xg"
 
 
+class Kept(Protocol):
+    """Files that are carried over from elsewhere, in place of the image's."""
+
+    def covers(self, name: str) -> bool: ...
+    def add_to(self, tar: tarfile.TarFile, folders: set[str]) -> None: ...
+
+
 class Reader(Protocol):
     def read(self, size: int = ..., /) -> bytes: ...
 
@@ -31,11 +38,12 @@ class Member:
     is_directory: bool
 
 
-def write_tree(image: Path, overlay: Path, out: BinaryIO, *, epoch: int) -> None:
+def write_tree(image: Path, overlay: Path, out: BinaryIO, *, epoch: int, kept: Kept | None = None) -> None:
     """Write a tar of ``image`` (.tar or .tar.zst) with all files below ``overlay`` laid over it.
 
     A file of the overlay replaces the image's; a directory that the image has keeps the image's mode and
-    owner. Files of the overlay belong to root and keep their modes. Raises InputError for an image that is
+    owner. Files of the overlay belong to root and keep their modes. What is ``kept`` replaces the image's
+    files, and the overlay replaces it where both have a file. Raises InputError for an image that is
     cut off or damaged.
     """
     over = {path.relative_to(overlay).as_posix(): path for path in sorted(overlay.rglob("*"))}
@@ -44,14 +52,16 @@ def write_tree(image: Path, overlay: Path, out: BinaryIO, *, epoch: int) -> None
     with image.open("rb") as f:
         stream = opened(image, f)
         for member in members(stream, image):
-            if member.name in files or left_out(member):
+            if member.name in files or left_out(member) or (kept and kept.covers(member.name)):
                 copy(stream, None, padded(member.size), image)
                 continue
             if member.is_directory:
                 there.add(member.name)
             out.write(member.headers)
             copy(stream, out, padded(member.size), image)
-    with tarfile.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT) as tar:
+    with tarfile.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT, encoding="utf-8") as tar:
+        if kept:
+            kept.add_to(tar, there)
         for name, path in over.items():
             if name in files or name not in there:
                 add(tar, name, path, epoch)

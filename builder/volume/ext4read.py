@@ -21,7 +21,7 @@ Read = Callable[[int, int], bytes]
 ROOT_INODE = 2
 _MAGIC, _EXTENTS_MAGIC = 0xEF53, 0xF30A
 _FLAG_EXTENTS, _FLAG_INLINE = 0x80000, 0x10000000
-_INCOMPAT_64BIT = 0x80
+_INCOMPAT_64BIT, _INCOMPAT_RECOVER = 0x80, 0x4
 _DEEPEST = 64  # directories inside each other; more is a loop in a damaged filesystem
 _CHUNK = 1 << 16
 _CACHED = 64  # chunks
@@ -99,7 +99,11 @@ class Filesystem:
         self.size = (low | high << 32) * self.block_size
         self.uuid = str(UUID(bytes=superblock[104:120]))
         self.label = superblock[120:136].rstrip(b"\0").decode(errors="replace")
-        self.clean = bool(struct.unpack_from("<H", superblock, 58)[0] & 1)
+        self.clean = (
+            bool(struct.unpack_from("<H", superblock, 58)[0] & 1) and not incompat & _INCOMPAT_RECOVER
+        )
+        self.state = hashlib.sha256(superblock).hexdigest()
+        """Changes whenever the filesystem is mounted for writing."""
         self.inodes = struct.unpack_from("<I", superblock, 0)[0]
         self._per_group = struct.unpack_from("<I", superblock, 40)[0]
         self._inode_size = struct.unpack_from("<H", superblock, 88)[0]
@@ -108,17 +112,7 @@ class Filesystem:
             raise InputError("the ext4 superblock is damaged")
 
     def inode(self, number: int) -> Inode:
-        group, index = divmod(number - 1, self._per_group)
-        table_at = self.block_size if self.block_size > 1024 else 2048
-        descriptor = self._read(table_at + group * self._descriptor, self._descriptor)
-        if not 0 < number <= self.inodes or len(descriptor) < self._descriptor:
-            raise InputError(f"there is no inode {number}")
-        table = struct.unpack_from("<I", descriptor, 8)[0]
-        if self._descriptor >= 64:
-            table |= struct.unpack_from("<I", descriptor, 40)[0] << 32
-        raw = self._read(table * self.block_size + index * self._inode_size, 128)
-        if len(raw) < 128:
-            raise InputError(f"inode {number} lies outside of the filesystem")
+        raw = self.raw_inode(number)
         mode, uid, size, _, _, mtime = struct.unpack_from("<HHIIII", raw)
         gid, flags = struct.unpack_from("<H", raw, 24)[0], struct.unpack_from("<I", raw, 32)[0]
         size |= struct.unpack_from("<I", raw, 108)[0] << 32
@@ -127,9 +121,31 @@ class Filesystem:
             number, mode, uid | uid_high << 16, gid | gid_high << 16, size, mtime, flags, raw[40:100]
         )
 
+    def raw_inode(self, number: int) -> bytes:
+        """The whole inode as it lies in its table."""
+        group, index = divmod(number - 1, self._per_group)
+        table_at = self.block_size if self.block_size > 1024 else 2048
+        descriptor = self._read(table_at + group * self._descriptor, self._descriptor)
+        if not 0 < number <= self.inodes or len(descriptor) < self._descriptor:
+            raise InputError(f"there is no inode {number}")
+        table = struct.unpack_from("<I", descriptor, 8)[0]
+        if self._descriptor >= 64:
+            table |= struct.unpack_from("<I", descriptor, 40)[0] << 32
+        raw = self._read(table * self.block_size + index * self._inode_size, self._inode_size)
+        if len(raw) < self._inode_size:
+            raise InputError(f"inode {number} lies outside of the filesystem")
+        return raw
+
+    def block(self, number: int) -> bytes:
+        return self._read(number * self.block_size, self.block_size)
+
     def walk(self) -> Iterator[Entry]:
         """Every name, the root first, a directory before what is in it, sorted within each."""
         yield from self._walk(Entry("", self.inode(ROOT_INODE)), 0)
+
+    def walk_from(self, entry: Entry) -> Iterator[Entry]:
+        """The same for a part: the entry itself and all below it."""
+        yield from self._walk(entry, entry.path.count("/"))
 
     def _walk(self, entry: Entry, depth: int) -> Iterator[Entry]:
         yield entry

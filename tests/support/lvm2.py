@@ -1,4 +1,4 @@
-"""What does the real lvm2 say of a volume group in a file? Asked over a loop device, without device-mapper."""
+"""What does the real lvm2 say of a volume group in a file? Asked over a loop device, no device-mapper."""
 
 import contextlib
 import json
