@@ -25,11 +25,16 @@ verify: setup ## Build PROFILE again under other conditions and compare bit by b
 check: setup ## Check all profiles and seats
 	@$(SEATSMITH) check $(ARGS)
 
+doctor: setup ## Tell what this machine can do
+	@$(SEATSMITH) doctor $(ARGS)
+
 ##@ Development
 test: setup ## Run the linters and the whole test suite
 	@ci/test $(ARGS)
 lint: setup ## Run the linters alone
 	@ci/lint
+hooks: setup ## Lint before each commit, unit-test before each push
+	@$(VENV)/bin/pre-commit install --hook-type pre-commit --hook-type pre-push
 bench: setup ## Measure speed; prints a table
 	@$(VENV)/bin/python -m tests.bench $(ARGS)
 clean: ## Remove results and the venv (caches stay: rm -r ~/.cache/seatsmith)
@@ -43,4 +48,4 @@ help: ## Show this help
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
 		/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-.PHONY: image lock verify check test lint bench clean setup help
+.PHONY: image lock verify check doctor test lint hooks bench clean setup help
