@@ -72,10 +72,10 @@ class Kept:
         info.mode, info.uid, info.gid = stat.S_IMODE(inode.mode), inode.uid, inode.gid
         seconds, nanoseconds = modified(raw)
         info.mtime = seconds
-        if nanoseconds:
-            info.pax_headers["mtime"] = f"{seconds}.{nanoseconds:09}"
+        headers = {"mtime": f"{seconds}.{nanoseconds:09}"} if nanoseconds else {}
         if capability := self.attributes(raw).get(FROM_TAR):
-            info.pax_headers[f"SCHILY.xattr.{FROM_TAR}"] = capability.decode("utf-8", "surrogateescape")
+            headers[f"SCHILY.xattr.{FROM_TAR}"] = capability.decode("utf-8", "surrogateescape")
+        info.pax_headers = headers
         content: io.RawIOBase | None = None
         if entry.is_directory:
             info.type = tarfile.DIRTYPE

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from builder.errors import InputError
 from builder.profile import Profile
-from builder.seat.plan import Kind, Plan
+from builder.seat.plan import BootEntry, Kind, Plan
 from builder.tools import Tools
 
 KEYFILES = "etc/cryptsetup-keys.d"
@@ -79,21 +79,21 @@ def esp_files(plan: Plan, ukis: Mapping[str, Path], tools: Tools) -> dict[str, P
     for entry in plan.entries:
         uki = f"{UKIS}/{entry.host}.efi"
         files[uki] = ukis[entry.host]
-        lines = [
-            f"title    {entry.title}",
-            f"sort-key {plan.entries.index(entry):02d}-{entry.id}",
-            f"efi      /{uki}",
-            f"options  {entry.options}",
-        ]
-        files[f"loader/entries/{entry.id}.conf"] = entry_text(lines)
+        files[f"loader/entries/{entry.id}.conf"] = entry_text(plan, entry, uki)
     return files
 
 
-def entry_text(lines: list[str]) -> bytes:
+def entry_text(plan: Plan, entry: BootEntry, uki: str) -> bytes:
     """An entry of the boot menu, of exactly one sector: so that it can be replaced by one atomic write."""
+    lines = [
+        f"title    {entry.title}",
+        f"sort-key {[e.id for e in plan.entries].index(entry.id):02d}-{entry.id}",
+        f"efi      /{uki}",
+        f"options  {entry.options}",
+    ]
     text = "".join(f"{line}\n" for line in lines).encode()
     if len(text) > ENTRY_SIZE:
-        raise InputError(f"an entry of the boot menu is longer than {ENTRY_SIZE} bytes: {lines[0]}")
+        raise InputError(f"the boot menu's entry {entry.id} is longer than {ENTRY_SIZE} bytes")
     return text.ljust(ENTRY_SIZE, b"\n")
 
 

@@ -217,12 +217,17 @@ class Writer:
             os.ftruncate(self.medium.fd, size)
             self.mark()
             return Erase.DISCARD
-        for at in (0, self.plan.pv.start, size - EDGE):
-            self.medium.write(at, bytes(EDGE))
-        self.mark()
+        self.mark()  # first, and left in place until the partition table's last sector replaces it
+        sector = self.target.sector
+        for at, end in (
+            (sector, EDGE),
+            (self.plan.pv.start, self.plan.pv.start + EDGE),
+            (size - EDGE, size),
+        ):
+            self.medium.write(at, bytes(end - at))
+        self.medium.sync()
         if erase in (Erase.AUTO, Erase.DISCARD):
-            if self.medium.discard(0, size):
-                self.mark()
+            if self.medium.discard(EDGE, size - EDGE):
                 return Erase.DISCARD
             if erase is Erase.DISCARD:
                 raise MachineError(f"{self.target.path} cannot discard", hint="write with --erase dense")

@@ -58,8 +58,8 @@ def usable(disk_size: int) -> tuple[int, int]:
 def encode(table: Table) -> list[Write]:
     """The writes that make the table, in the order in which they are to be done.
 
-    The backup comes first and the protective MBR with the primary header last: before that last write no
-    program takes the disk for partitioned.
+    The backup comes first and the protective MBR, one sector, last: before that last write no program takes
+    the disk for partitioned.
     """
     sector = table.sector
     last = table.disk_size // sector - 1
@@ -73,11 +73,11 @@ def encode(table: Table) -> list[Write]:
         fields[3] = zlib.crc32(_HEADER.pack(*fields))
         return _HEADER.pack(*fields).ljust(sector, b"\0")
 
-    front = _protective_mbr(last).ljust(sector, b"\0") + header(1, last, 2)
     return [
         (backup_entries * sector, entries.ljust(span * sector, b"\0") + header(last, 1, backup_entries)),
         (2 * sector, entries.ljust(span * sector, b"\0")),
-        (0, front),
+        (sector, header(1, last, 2)),
+        (0, _protective_mbr(last).ljust(sector, b"\0")),
     ]
 
 

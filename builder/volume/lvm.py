@@ -50,6 +50,7 @@ class LogicalVolume:
     name: str
     id: str
     segments: tuple[Segment, ...]
+    tags: tuple[str, ...] = ()
 
     @property
     def extents(self) -> int:
@@ -217,7 +218,8 @@ def _group(document: dict[str, Any], pv_id: str) -> VolumeGroup:
                 if segment["type"] != "striped" or len(stripes) != 2 or stripes[0] != own:
                     raise InputError(f"logical volume {lv_name} is not a plain one on this disk")
                 segments.append(Segment(stripes[1], segment["extent_count"]))
-            volumes.append(LogicalVolume(lv_name, lv["id"], tuple(segments)))
+            tags = tuple(lv.get("tags", ()))
+            volumes.append(LogicalVolume(lv_name, lv["id"], tuple(segments), tags))
         return VolumeGroup(
             name=name,
             id=vg["id"],
@@ -242,6 +244,7 @@ def _document(vg: VolumeGroup) -> dict[str, Any]:
             "id": lv.id,
             "status": ["READ", "WRITE", "VISIBLE"],
             "flags": [],
+            **({"tags": list(lv.tags)} if lv.tags else {}),
             "creation_time": when,
             "creation_host": by,
             "segment_count": len(lv.segments),

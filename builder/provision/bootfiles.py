@@ -1,0 +1,206 @@
+"""How do a new kernel and its boot entry get onto the ESP so that the old ones start until the last moment?
+
+FAT has no journal. So nothing that is in use is changed: mtools adds files to a copy in a scratch file, and
+what differs is written in this order, with a sync after each: clusters that were free, the two allocation
+tables, directories. An interruption leaves lost clusters at worst. The switch is one sector: an entry of the
+boot menu fills exactly one, and is overwritten in place.
+"""
+
+import os
+import re
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from builder.errors import InputError
+from builder.provision.seatdisk import NEW, PREVIOUS, SeatDisk
+from builder.run import Arg, ProgramError
+from builder.seat.overlay import UKIS, entry_text
+from builder.seat.plan import Plan
+from builder.tools import Tools
+from builder.volume import gpt
+from builder.volume.medium import Medium
+
+SECTOR = 512
+COPY = 1 << 20
+ENVIRONMENT = {"MTOOLS_SKIP_CHECK": "1", "TZ": "UTC"}
+
+
+@dataclass(frozen=True)
+class Fat:
+    """Where the parts of a FAT32 filesystem are, in bytes from its start (boot sector, BPB)."""
+
+    tables: int
+    table_size: int
+    data: int
+    cluster: int
+
+    def cluster_at(self, number: int) -> int:
+        return self.data + (number - 2) * self.cluster
+
+
+def read_layout(boot: bytes) -> Fat:
+    """Raises InputError where it is no FAT32."""
+    sector, per_cluster, reserved, tables = struct.unpack_from("<HBHB", boot, 11)
+    length = struct.unpack_from("<I", boot, 36)[0]
+    if boot[510:512] != b"\x55\xaa" or sector not in (512, 1024, 2048, 4096) or not per_cluster * length:
+        raise InputError("the EFI system partition holds no FAT32 filesystem")
+    start = reserved * sector
+    return Fat(start, length * sector, start + tables * length * sector, per_cluster * sector)
+
+
+class BootFiles:
+    """The ESP of an open disk, with a copy of it to prepare changes in."""
+
+    def __init__(self, medium: Medium, partition: gpt.Partition, tools: Tools, scratch: Path) -> None:
+        self._medium, self._partition, self._tools = medium, partition, tools
+        self.image = scratch / "esp"
+        with self.image.open("wb") as f:
+            f.truncate(partition.size)
+            for at in range(0, partition.size, COPY):
+                data = medium.read(partition.start + at, min(COPY, partition.size - at))
+                if any(data):
+                    os.pwrite(f.fileno(), data, at)
+        with self.image.open("rb") as f:
+            self._fat = read_layout(f.read(SECTOR))
+
+    def names(self) -> list[str]:
+        listed = self._run(["mdir", "-/", "-a", "-b", "-i", self.image, "::/"])
+        return [
+            n for line in listed.splitlines() if (n := line.strip().removeprefix("::/")) and n[-1] != "/"
+        ]
+
+    def text(self, name: str) -> bytes:
+        argv: list[Arg] = ["mtype", "-i", self.image, f"::/{name}"]
+        return self._tools.run(argv, env=ENVIRONMENT).stdout
+
+    def add(self, files: Mapping[str, Path | bytes]) -> None:
+        """Put new files onto the disk; an existing file of the name must not be in use.
+
+        Raises InputError where they do not fit; nothing was written then.
+        """
+        for name, content in files.items():
+            source = content if isinstance(content, Path) else "-"
+            given = content if isinstance(content, bytes) else None
+            argv: list[Arg] = ["mcopy", "-o", "-i", self.image, "-m", source, f"::/{name}"]
+            try:
+                self._tools.run(argv, stdin=given, env=ENVIRONMENT)
+            except ProgramError as e:
+                raise InputError(
+                    f"{name} does not fit the EFI system partition beside what is on it: {e.output.strip()}",
+                    hint="drop the previous environment of the host: seatsmith provision drop",
+                ) from e
+        fresh, tables, used = self.changes()
+        for part in (fresh, tables, used):
+            self._write(part)
+
+    def remove(self, names: list[str]) -> None:
+        """Remove files: their names first, then what they took."""
+        for name in names:
+            self._run(["mdel", "-i", self.image, f"::/{name}"])
+        fresh, tables, used = self.changes()
+        for part in (used, fresh, tables):
+            self._write(part)
+
+    def replace_sector(self, name: str, content: bytes) -> None:
+        """Replace the content of a file of one sector by one write."""
+        if len(content) != SECTOR or len(self.text(name)) != SECTOR:
+            raise InputError(f"{name} on the EFI system partition is not one sector long")
+        shown = self._run(["mshowfat", "-i", self.image, f"::/{name}"])
+        match = re.search(r"<(\d+)", shown)
+        if not match:
+            raise InputError(f"{name} cannot be found on the EFI system partition")
+        at = self._fat.cluster_at(int(match[1]))
+        if self._medium.read(self._partition.start + at, SECTOR) != self.text(name):
+            raise InputError(f"{name} is not where the EFI system partition says it is")
+        with self.image.open("r+b") as f:
+            os.pwrite(f.fileno(), content, at)
+        self._medium.write(self._partition.start + at, content)
+        self._medium.sync()
+
+    def changes(self) -> tuple[list[int], list[int], list[int]]:
+        """Sectors in which copy and disk differ: in clusters free on the disk, tables, clusters in use."""
+        table = self._medium.read(self._partition.start + self._fat.tables, self._fat.table_size)
+        fresh: list[int] = []
+        tables: list[int] = []
+        used: list[int] = []
+        with self.image.open("rb") as f:
+            for at in self._differing(f.fileno()):
+                if at < self._fat.data:
+                    tables.append(at)
+                    continue
+                number = (at - self._fat.data) // self._fat.cluster + 2
+                free = struct.unpack_from("<I", table, number * 4)[0] & 0x0FFFFFFF == 0
+                (fresh if free else used).append(at)
+        return fresh, tables[::-1], used  # the second table before the first
+
+    def _differing(self, fd: int) -> Iterator[int]:
+        for at in range(0, self._partition.size, COPY):
+            ours = os.pread(fd, COPY, at)
+            theirs = self._medium.read(self._partition.start + at, min(COPY, self._partition.size - at))
+            if ours == theirs:
+                continue
+            for inner in range(0, len(ours), SECTOR):
+                if ours[inner : inner + SECTOR] != theirs[inner : inner + SECTOR]:
+                    yield at + inner
+
+    def _write(self, sectors: list[int]) -> None:
+        """Write sectors of the copy, neighbours at once, and sync."""
+        with self.image.open("rb") as f:
+            for start, end in runs(sectors):
+                self._medium.write(self._partition.start + start, os.pread(f.fileno(), end - start, start))
+        if sectors:
+            self._medium.sync()
+
+    def _run(self, argv: list[Arg]) -> str:
+        return self._tools.run(argv, env=ENVIRONMENT).text
+
+
+def runs(sectors: list[int]) -> Iterator[tuple[int, int]]:
+    """Neighbouring sectors joined to ranges of at most COPY bytes; the order of the first ones is kept."""
+    start = end = -1
+    for at in sectors:
+        if at == end and end - start < COPY:
+            end += SECTOR
+            continue
+        if start >= 0:
+            yield start, end
+        start, end = at, at + SECTOR
+    if start >= 0:
+        yield start, end
+
+
+def entry_name(plan: Plan, host: str) -> str:
+    entry = next(e for e in plan.entries if e.host == host)
+    return f"loader/entries/{entry.id}.conf"
+
+
+def entry_of(boot: BootFiles, plan: Plan, host: str) -> str:
+    """A host's entry of the boot menu as it is on the disk."""
+    return boot.text(entry_name(plan, host)).decode(errors="replace")
+
+
+def point_entry(boot: BootFiles, plan: Plan, host: str, uki: str, luks_id: str) -> None:
+    """Have a host's entry start this kernel with that volume: by one sector."""
+    entry = next(e for e in plan.entries if e.host == host)
+    planned = next(e.luks_id for e in plan.environments if e.name == host)
+    options = entry.options.replace(planned, luks_id)
+    boot.replace_sector(entry_name(plan, host), entry_text(plan, replace(entry, options=options), uki))
+
+
+def kernel_of(disk: SeatDisk, name: str) -> str:
+    """The kernel of a host's volume: what its tag says, or the one that the seat was written with."""
+    base = name.removesuffix(NEW).removesuffix(PREVIOUS)
+    return f"{UKIS}/{disk.tags(name).get('uki', f'{base}.efi')}"
+
+
+def remove_stale_kernels(disk: SeatDisk, boot: BootFiles) -> None:
+    """Remove kernels that neither a volume nor the boot menu names any more."""
+    named = {kernel_of(disk, name) for name in disk.names}
+    names = boot.names()
+    menu = b"".join(boot.text(name) for name in names if name.startswith("loader/entries/"))
+    kernels = [name for name in names if name.startswith(f"{UKIS}/")]
+    stale = [name for name in kernels if name not in named and name.encode() not in menu]
+    if stale:
+        boot.remove(stale)

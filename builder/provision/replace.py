@@ -1,0 +1,373 @@
+"""How is one environment replaced so that at every moment the old one or the new one is whole?
+
+The new image goes to a volume of its own, NAME.new, from free extents; it is read back and compared. Only
+then is it switched to: for a host by one sector of the ESP (its boot menu entry, which names kernel and
+volume), then for all by one commit of the volume group's metadata that renames NAME to NAME.previous and
+NAME.new to NAME. Hosts open the volumes of containers by name, and so take the new one from then on.
+
+Each step is recorded in the disk's journal. An interrupted run is taken up by the next: before the new image
+was verified it is written anew, in the same place; after that, only the switch is left.
+"""
+
+import contextlib
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from uuid import uuid4
+
+from builder import ui
+from builder.errors import BusyError, InputError, TrustError
+from builder.profile import Profile
+from builder.provision.apply import image_id, image_tags
+from builder.provision.bootfiles import BootFiles, entry_of, kernel_of, point_entry, remove_stale_kernels
+from builder.provision.journal import Run
+from builder.provision.keep import Kept
+from builder.provision.seatdisk import NEW, PREVIOUS, SeatDisk, as_tags, new_lvm_id, opened
+from builder.provision.space import place_for, wipe_free
+from builder.seat.images import Image
+from builder.seat.overlay import KEYFILES, hosts, render_overlay
+from builder.seat.plan import Environment, Plan
+from builder.seat.tree import write_tree
+from builder.tools import Tools
+from builder.volume import ext4, luks, lvmcommit
+from builder.volume.ext4read import Filesystem
+from builder.volume.keys import recovery_key, volume_key, wipe
+from builder.volume.lvm import EXTENT, Segment
+from builder.volume.xts import Written
+
+VERB = "env"
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is to be put in an environment's place. ``passphrases`` are by environment.
+
+    ``extents`` is the new volume's size, by default that of the present one. ``old`` says whether there is
+    a present one (there is none where an environment is added).
+    """
+
+    plan: Plan
+    profiles: Mapping[str, Profile]
+    environment: Environment
+    image: Image
+    passphrases: Mapping[str, bytearray]
+    keep: tuple[str, ...] = ()
+    recovery: bool = False
+    extents: int | None = None
+    old: bool = True
+
+    @property
+    def name(self) -> str:
+        return self.environment.name
+
+    @property
+    def is_host(self) -> bool:
+        return self.name in hosts(self.plan)
+
+
+@dataclass
+class Report:
+    """What a replacement did. ``recovery`` is the new recovery key, to be shown once and wiped."""
+
+    run: str
+    resumed: str | None = None
+    """The step at which an interrupted run was taken up."""
+    kept: int = 0
+    """Bytes of kept files."""
+    encrypted: int = 0
+    dropped: list[str] = field(default_factory=list)
+    """Volumes that were given up for it."""
+    seconds: dict[str, float] = field(default_factory=dict)
+    recovery: bytearray | None = None
+
+
+def unfinished(disk: SeatDisk, name: str) -> Run | None:
+    """The interrupted replacement of this environment. Raises BusyError for one of another."""
+    run = disk.journal.unfinished
+    if run is None:
+        return None
+    if run.verb == VERB and run.data.get("environment") == name:
+        return run
+    other = run.data.get("environment", "")
+    raise BusyError(
+        f"a run of `provision {run.verb} {other}` on this disk was interrupted",
+        hint=f"finish it by running it again, or undo it: seatsmith provision rollback {other}",
+    )
+
+
+def replace_environment(disk: SeatDisk, job: Job, *, tools: Tools, scratch: Path) -> Report:
+    """Replace, or take up an interrupted replacement. ``scratch`` is an empty directory.
+
+    Raises TrustError where the passphrase does not open the present volume, InputError where there is no
+    room or kept files cannot be read, MachineError where writing or reading back fails.
+    """
+    return Replacement(disk, job, tools, scratch).perform()
+
+
+class Replacement:
+    """One run over one open disk."""
+
+    def __init__(self, disk: SeatDisk, job: Job, tools: Tools, scratch: Path) -> None:
+        self.disk, self.job, self.tools, self.scratch = disk, job, tools, scratch
+        self.new = job.name + NEW
+        self.previous = job.name + PREVIOUS
+        self.report = Report(uuid4().hex[:12])
+        self.written: list[Written] = []
+
+    def perform(self) -> Report:
+        pending = unfinished(self.disk, self.job.name)
+        if pending and self.switched(pending):
+            self.report = Report(pending.id, resumed="switched")
+            if self.new in self.disk.names:
+                self.rename()
+            self.finish()
+            if pending.data.get("id") == image_id(self.job.image):
+                return self.report
+            self.report, pending = Report(uuid4().hex[:12]), None
+        with self.old_filesystem() as old:
+            state = old.state if old else ""
+            if pending and self.verified(pending, state):
+                self.report = Report(pending.id, resumed="verified")
+                self.switch()
+            else:
+                kept = Kept(old, self.job.keep) if old and self.job.keep else None
+                self.prepare()
+                self.write(kept, state)
+                self.switch()
+        self.finish()
+        return self.report
+
+    @cached_property
+    def boot_files(self) -> BootFiles:
+        return BootFiles(self.disk.medium, self.disk.esp, self.tools, self.scratch)
+
+    def note(self, step: str, **data: object) -> None:
+        self.disk.journal.append(self.report.run, VERB, step, **data)
+
+    @contextlib.contextmanager
+    def old_filesystem(self) -> Iterator[Filesystem | None]:
+        """The environment's present filesystem; opening it shows that the passphrase is the right one."""
+        if not self.job.old:
+            yield None
+            return
+        passphrase = self.job.passphrases[self.job.name]
+        with opened(self.disk, self.job.name, passphrase, self.tools, self.scratch) as filesystem:
+            if self.job.keep and not filesystem.clean:
+                raise InputError(
+                    f"the filesystem of {self.job.name} was not unmounted cleanly, so what is to be kept "
+                    "cannot be read safely",
+                    hint="start the environment once and stop it properly",
+                )
+            yield filesystem
+
+    def switched(self, pending: Run) -> bool:
+        """Whether the interrupted run had begun to switch: what starts at boot is new, or all of it is."""
+        disk, name = self.disk, self.job.name
+        if name in disk.names and disk.tags(name).get("run") == pending.id:
+            return True
+        if (
+            not self.job.is_host
+            or self.new not in disk.names
+            or disk.tags(self.new).get("run") != pending.id
+        ):
+            return False
+        boot = self.boot_files
+        header = disk.header(self.new)
+        return header is not None and header.uuid in entry_of(boot, self.job.plan, name)
+
+    def verified(self, pending: Run, state: str) -> bool:
+        """Whether its new volume can be used as it is: of this image, and nothing kept has changed."""
+        return (
+            "verified" in pending.steps
+            and self.new in self.disk.names
+            and self.disk.tags(self.new).get("run") == pending.id
+            and pending.data.get("id") == image_id(self.job.image)
+            and pending.data.get("old") == state
+            and self.opens(self.new)
+        )
+
+    def opens(self, name: str) -> bool:
+        try:
+            with opened(self.disk, name, self.job.passphrases[self.job.name], self.tools, self.scratch):
+                return True
+        except (InputError, TrustError):
+            return False
+
+    def prepare(self) -> None:
+        """Allocate the new volume by one commit, which also frees what an interrupted run left."""
+        disk, job = self.disk, self.job
+        extents = job.extents or (disk.volume(job.name).extents if job.old else None)
+        if extents is None:
+            raise InputError(f"how large is the volume of {job.name} to be?")
+        place, dropped = place_for(disk, job.name, extents)
+        self.report.dropped = dropped
+        self.note(
+            "begin",
+            environment=job.name,
+            image=job.image.version,
+            id=image_id(job.image),
+            extents=[place.first, place.count],
+            dropped=dropped,
+        )
+        regions = [disk.volume(name).segments for name in dropped if name in disk.names]
+        for name in dropped:
+            lvmcommit.remove_volume(disk.metadata, name)
+        tags = as_tags(image_tags(job.image, self.report.run) | self.kernel_tag())
+        lvmcommit.add_volume(disk.metadata, self.new, new_lvm_id(), [place], tags)
+        disk.commit()
+        wipe_free(disk, [s for segments in regions for s in segments], also=place)
+        self.note("allocated")
+
+    def write(self, kept: Kept | None, state: str) -> None:
+        """Write header and filesystem to the new volume, and compare all of it with what the disk holds."""
+        disk, job = self.disk, self.job
+        size = disk.size_of(self.new) - luks.HEADER_SIZE
+        self.report.kept = kept.size if kept else 0
+        with self.timed("filesystem"), ui.current().step(f"Making the filesystem of {job.name}"):
+            image = self.make_filesystem(size, kept)
+        keyfile = self.keyfile()
+        recovery = recovery_key() if job.recovery else None
+        with volume_key() as key, self.timed("write"):
+            identity = str(uuid4())
+            header = luks.make_header(
+                self.tools,
+                self.scratch / "header",
+                uuid=identity,
+                label=f"luks-{job.name}",
+                key=key,
+                passphrase=job.passphrases[job.name],
+                pbkdf=job.plan.pbkdf,
+                recovery=recovery,
+                keyfile=keyfile,
+            )
+            base = disk.offset(self.new)
+            self.written.append(disk.medium.write(base, header))
+            ranges = ext4.used_ranges(self.tools, image)
+            total = sum(end - start for start, end in ranges)
+            overlay = self.key_blocks(image)
+            with ui.current().step(f"Encrypting {job.name}", total=total) as meter:
+                self.written += disk.medium.encrypt(
+                    image, base + luks.HEADER_SIZE, ranges, key, meter=meter, overlay=overlay
+                )
+            disk.medium.sync()
+        image.unlink()
+        if keyfile is not None:
+            wipe(keyfile)
+        with self.timed("verify"), ui.current().step("Reading back what was written", total=total) as meter:
+            disk.medium.read_back(self.written, meter=meter)
+        self.report.encrypted, self.report.recovery = total, recovery
+        self.note("verified", luks=identity, old=state)
+
+    def make_filesystem(self, size: int, kept: Kept | None) -> Path:
+        job = self.job
+        overlay, path = self.scratch / "overlay", self.scratch / "filesystem"
+        render_overlay(job.plan, job.profiles, job.name, overlay)
+        ext4.make(
+            self.tools,
+            path,
+            size,
+            lambda pipe: write_tree(job.image.tar, overlay, pipe, epoch=job.image.epoch, kept=kept),
+            uuid=str(uuid4()),
+            hash_seed=str(uuid4()),
+            label=job.name[: ext4.LABEL_LENGTH],
+            epoch=job.image.epoch,
+        )
+        if kept:
+            kept.set_attributes(self.tools, path, self.scratch)
+        return path
+
+    def keyfile(self) -> bytearray | None:
+        """The key that a host holds for this volume, to be given a keyslot again."""
+        if not self.job.environment.keyfile:
+            return None
+        holders = [h for h in hosts(self.job.plan) if h != self.job.name and h in self.disk.names]
+        for host in holders:
+            with self.opened_host(host) as filesystem:
+                return bytearray(key_in(filesystem, self.job.name))
+        return None
+
+    def key_blocks(self, image: Path) -> dict[int, bytes]:
+        """The keys of other volumes that the new root of a host takes over from the old one."""
+        job = self.job
+        keyed = [e.name for e in job.plan.environments if e.keyfile and e.name != job.name]
+        if not job.is_host or not keyed:
+            return {}
+        holder = job.name if job.old else job.plan.host
+        with self.opened_host(holder) as filesystem:
+            return {
+                ext4.block_of(self.tools, image, f"/{KEYFILES}/{name}.key"): key_in(filesystem, name)
+                for name in keyed
+            }
+
+    @contextlib.contextmanager
+    def opened_host(self, name: str) -> Iterator[Filesystem]:
+        passphrase = self.job.passphrases.get(name)
+        if passphrase is None:
+            raise InputError(f"the passphrase of {name} is needed, too: it holds a key")
+        with opened(self.disk, name, passphrase, self.tools, self.scratch) as filesystem:
+            yield filesystem
+
+    def switch(self) -> None:
+        """Go over to the new volume."""
+        if self.job.is_host:
+            self.switch_boot_entry()
+        self.rename()
+
+    def rename(self) -> None:
+        """The commit after which the new volume has the environment's name."""
+        disk, job = self.disk, self.job
+        names = {self.new: job.name}
+        older = []
+        if job.name in disk.names:
+            names[job.name] = self.previous
+            if self.previous in disk.names:
+                older = list(disk.volume(self.previous).segments)
+                self.report.dropped.append(self.previous)
+                lvmcommit.remove_volume(disk.metadata, self.previous)
+        self.note("switching", wipe=[[s.first, s.count] for s in older])
+        lvmcommit.rename_volumes(disk.metadata, names)
+        disk.commit()
+        wipe_free(disk, older)
+
+    def switch_boot_entry(self) -> None:
+        """Put the new kernel beside the old one, then have the boot menu name it and the new volume."""
+        disk, job = self.disk, self.job
+        uki, header = job.image.uki, disk.header(self.new)
+        if uki is None or header is None:
+            raise InputError(f"the image of {job.name} brings no kernel, so it cannot be a host")
+        name = kernel_of(disk, self.new)
+        with ui.current().step(f"Writing the kernel of {job.name}"):
+            boot = self.boot_files
+            remove_stale_kernels(disk, boot)
+            boot.add({name: uki})
+        point_entry(boot, job.plan, job.name, name, header.uuid)
+
+    def kernel_tag(self) -> dict[str, str]:
+        """The name that a host's kernel has on the ESP."""
+        return {"uki": f"{self.job.name}-{self.report.run}.efi"} if self.job.is_host else {}
+
+    def finish(self) -> None:
+        """Tidy up what the switch left behind: keys of an older volume, kernels that no volume names."""
+        pending = self.disk.journal.unfinished
+        regions = pending.data.get("wipe", []) if pending else []
+        if self.report.resumed == "switched":
+            wipe_free(self.disk, [Segment(first, count) for first, count in regions])
+        if self.job.is_host:
+            remove_stale_kernels(self.disk, self.boot_files)
+        self.note("done")
+
+    @contextlib.contextmanager
+    def timed(self, what: str) -> Iterator[None]:
+        started = time.monotonic()
+        yield
+        self.report.seconds[what] = time.monotonic() - started
+
+
+def key_in(filesystem: Filesystem, name: str) -> bytes:
+    return filesystem.data(filesystem.find(f"/{KEYFILES}/{name}.key").inode)
+
+
+def extents_for(size: int) -> int:
+    return -(-size // EXTENT)

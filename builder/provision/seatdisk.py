@@ -1,0 +1,137 @@
+"""Where on a seat's disk is everything now? Read from the disk, not from the plan: volumes move."""
+
+import secrets
+import string
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from builder.errors import InputError, TrustError
+from builder.provision.journal import Journal
+from builder.seat.plan import ID_GROUPS
+from builder.tools import Tools
+from builder.volume import gpt, luks, lvmcommit
+from builder.volume.ext4read import Filesystem, decrypting
+from builder.volume.keys import wipe
+from builder.volume.lvm import LogicalVolume
+from builder.volume.medium import Medium
+from builder.volume.target import marked_as
+
+Read = Callable[[int, int], bytes]
+
+SEAT_PREFIX = "seat-"  # of the name of the partition with the volume group
+NEW, PREVIOUS = ".new", ".previous"  # ends of the names of an environment's other volumes
+TAG = "seatsmith."
+
+
+@dataclass
+class SeatDisk:
+    """A whole seat's disk, open."""
+
+    medium: Medium
+    size: int
+    seat: str
+    table: gpt.Table
+    esp: gpt.Partition
+    pv: gpt.Partition
+    metadata: lvmcommit.Metadata
+    journal: Journal
+
+    @property
+    def names(self) -> list[str]:
+        return [v.name for v in self.metadata.group.volumes]
+
+    @property
+    def environments(self) -> list[str]:
+        """Names of the volumes that hold an environment in use."""
+        return [n for n in self.names if not n.endswith((NEW, PREVIOUS)) and self.header(n) is not None]
+
+    def volume(self, name: str) -> LogicalVolume:
+        for volume in self.metadata.group.volumes:
+            if volume.name == name:
+                return volume
+        raise InputError(f"the disk has no volume {name}", hint=f"it has: {', '.join(self.names)}")
+
+    def offset(self, name: str) -> int:
+        """Byte offset of a volume on the disk."""
+        return self.pv.start + self.metadata.group.offset(self.volume(name).segments[0].first)
+
+    def size_of(self, name: str) -> int:
+        return self.volume(name).extents * self.metadata.group.extent_size
+
+    def reader(self, base: int) -> Read:
+        """A ``read`` that counts from ``base``."""
+        return lambda offset, length: self.medium.read(base + offset, length)
+
+    def header(self, name: str) -> luks.Header | None:
+        """The LUKS2 header of a volume; None where there is none, or a damaged one."""
+        try:
+            return luks.read_header(self.reader(self.offset(name)))
+        except InputError:
+            return None
+
+    def tags(self, name: str) -> dict[str, str]:
+        """What provisioning noted about a volume: ``image``, ``id``, ``run``, ``uki``."""
+        pairs = (
+            tag.removeprefix(TAG).split("=", 1) for tag in self.volume(name).tags if tag.startswith(TAG)
+        )
+        return {pair[0]: pair[1] for pair in pairs if len(pair) == 2}
+
+    def commit(self) -> None:
+        """Make the changed description of the volume group the valid one."""
+        self.metadata = lvmcommit.commit(self.medium, self.pv.start, self.metadata)
+
+
+def open_seat(medium: Medium, size: int) -> SeatDisk:
+    """Read a seat's disk. Raises InputError where it is none, or an incomplete one."""
+    if unfinished := marked_as(medium.read(0, 512)):
+        raise InputError(
+            f"{medium.path}: the seat {unfinished} is not completely written",
+            hint=f"finish it: seatsmith provision apply {unfinished} --disk {medium.path}",
+        )
+    table = gpt.decode(medium.read, size)
+    esp = next((p for p in table.partitions if p.type == gpt.ESP), None)
+    pv = next((p for p in table.partitions if p.name.startswith(SEAT_PREFIX)), None)
+    if esp is None or pv is None:
+        raise InputError(f"{medium.path} holds no seat (no partition of it is named seat-NAME)")
+
+    def read(offset: int, length: int) -> bytes:
+        return medium.read(pv.start + offset, length)
+
+    metadata = lvmcommit.read_metadata(read)
+    seat = pv.name.removeprefix(SEAT_PREFIX)
+    return SeatDisk(medium, size, seat, table, esp, pv, metadata, Journal(medium))
+
+
+def as_tags(values: Mapping[str, str]) -> list[str]:
+    return [f"{TAG}{key}={value}" for key, value in values.items()]
+
+
+def new_lvm_id() -> str:
+    letters = string.ascii_letters + string.digits
+    return "-".join("".join(secrets.choice(letters) for _ in range(length)) for length in ID_GROUPS)
+
+
+@contextmanager
+def opened(
+    disk: SeatDisk, name: str, passphrase: bytearray, tools: Tools, scratch: Path
+) -> Iterator[Filesystem]:
+    """The filesystem of an environment, for reading. Raises TrustError for a wrong passphrase."""
+    header = disk.header(name)
+    if header is None:
+        raise InputError(f"volume {name} holds no LUKS2 header")
+    if len(disk.volume(name).segments) != 1:
+        raise InputError(f"volume {name} lies in several pieces, which is not read here")
+    copy = scratch / f"{name}.header"
+    copy.write_bytes(disk.medium.read(disk.offset(name), header.payload))
+    try:
+        key = luks.unlock(tools, copy, passphrase)
+    except TrustError as e:
+        raise TrustError(f"volume {name}: {e.message}", hint="give the passphrase that it has now") from e
+    finally:
+        copy.unlink()
+    try:
+        yield Filesystem(decrypting(disk.reader(disk.offset(name) + header.payload), key))
+    finally:
+        wipe(key)

@@ -1,0 +1,60 @@
+"""Which free extents does a new volume get, and how do the keys of a given-up one vanish from the disk?"""
+
+from collections.abc import Iterable
+
+from builder.errors import InputError
+from builder.provision.seatdisk import NEW, PREVIOUS, SeatDisk
+from builder.ui import size_text
+from builder.volume import luks, lvmcommit
+from builder.volume.lvm import Segment
+
+CHUNK = 1 << 20
+
+
+def place_for(disk: SeatDisk, name: str, extents: int) -> tuple[Segment, list[str]]:
+    """Extents in one piece for a new volume of ``name``, and the volumes that are given up for it.
+
+    What an interrupted run left is given up anyhow. The previous one goes only where there is no room else.
+    Raises InputError with the numbers where there is no room at all.
+    """
+    group = disk.metadata.group
+    gone = [name + NEW] if name + NEW in disk.names else []
+    for dropped in (gone, [*gone, name + PREVIOUS] if name + PREVIOUS in disk.names else gone):
+        place = lvmcommit.best_run(group, extents, without=dropped)
+        if place is not None:
+            return place, dropped
+    longest = max((run.count for run in lvmcommit.free_runs(group, without=gone)), default=0)
+    unit = group.extent_size
+    raise InputError(
+        f"there is no room for a second volume of {name}: it needs {size_text(extents * unit)} in one piece,"
+        f" and the longest free one has {size_text(longest * unit)}",
+        hint="leave free space when sizing the volumes: as much as the largest environment has",
+    )
+
+
+def wipe_free(disk: SeatDisk, segments: Iterable[Segment], *, also: Segment | None = None) -> None:
+    """Overwrite the LUKS header at the beginning of given-up extents, as far as they are free now.
+
+    ``also`` is a new volume's place, which counts as free: nothing was written there yet.
+
+    Without the header nobody can open what is left of the volume, whoever knows its passphrase.
+    """
+    unit = disk.metadata.group.extent_size
+    free = {
+        extent
+        for run in [*lvmcommit.free_runs(disk.metadata.group), *([also] if also else [])]
+        for extent in range(run.first, run.first + run.count)
+    }
+    touched = False
+    for segment in segments:
+        count = min(segment.count, -(-luks.HEADER_SIZE // unit))
+        for extent in range(segment.first, segment.first + count):
+            if extent not in free:
+                continue
+            base = disk.pv.start + disk.metadata.group.offset(extent)
+            for at in range(0, unit, CHUNK):
+                if any(disk.medium.read(base + at, CHUNK)):
+                    disk.medium.write(base + at, bytes(CHUNK))
+                    touched = True
+    if touched:
+        disk.medium.sync()
