@@ -60,14 +60,29 @@ class SeatDisk:
     def size_of(self, name: str) -> int:
         return self.volume(name).extents * self.metadata.group.extent_size
 
-    def reader(self, base: int) -> Read:
-        """A ``read`` that counts from ``base``."""
-        return lambda offset, length: self.medium.read(base + offset, length)
+    def volume_reader(self, name: str) -> Read:
+        """A ``read`` that counts from a volume's first byte, also where it lies in several pieces."""
+        unit = self.metadata.group.extent_size
+        pieces, at = [], 0
+        for segment in self.volume(name).segments:
+            start = self.pv.start + self.metadata.group.offset(segment.first)
+            pieces.append((at, at + segment.count * unit, start))
+            at += segment.count * unit
+
+        def read(offset: int, length: int) -> bytes:
+            parts = []
+            for first, end, start in pieces:
+                low, high = max(offset, first), min(offset + length, end)
+                if low < high:
+                    parts.append(self.medium.read(start + low - first, high - low))
+            return b"".join(parts)
+
+        return read
 
     def header(self, name: str) -> luks.Header | None:
         """The LUKS2 header of a volume; None where there is none, or a damaged one."""
         try:
-            return luks.read_header(self.reader(self.offset(name)))
+            return luks.read_header(self.volume_reader(name))
         except InputError:
             return None
 
@@ -121,10 +136,9 @@ def opened(
     header = disk.header(name)
     if header is None:
         raise InputError(f"volume {name} holds no LUKS2 header")
-    if len(disk.volume(name).segments) != 1:
-        raise InputError(f"volume {name} lies in several pieces, which is not read here")
+    read = disk.volume_reader(name)
     copy = scratch / f"{name}.header"
-    copy.write_bytes(disk.medium.read(disk.offset(name), header.payload))
+    copy.write_bytes(read(0, header.payload))
     try:
         key = luks.unlock(tools, copy, passphrase)
     except TrustError as e:
@@ -132,6 +146,7 @@ def opened(
     finally:
         copy.unlink()
     try:
-        yield Filesystem(decrypting(disk.reader(disk.offset(name) + header.payload), key))
+        payload = header.payload
+        yield Filesystem(decrypting(lambda offset, length: read(payload + offset, length), key))
     finally:
         wipe(key)

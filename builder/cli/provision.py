@@ -1,0 +1,216 @@
+"""``seatsmith provision``: turn a disk into a seat, replace one environment, go back."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from builder.cli.output import show
+from builder.cli.seat import Descriptors, Files, Json, Keys
+
+Seat = Annotated[str, typer.Argument(help="The seat's name: a file below profiles/seats/.")]
+Name = Annotated[str, typer.Argument(metavar="ENVIRONMENT", help="An environment of the seat.")]
+Disk = Annotated[
+    Path,
+    typer.Option("--disk", metavar="DISK|FILE", help="The disk, by a name in /dev/disk/by-id, or a file."),
+]
+Yes = Annotated[bool, typer.Option("--yes", help="Ask nothing; needs --expect-serial.")]
+Serial = Annotated[
+    str | None,
+    typer.Option("--expect-serial", metavar="SERIAL", help="The disk must have this serial number."),
+]
+Tests = Annotated[
+    bool,
+    typer.Option("--for-tests", help="Accept stand-in and unsigned images and cheap keys; files only."),
+]
+Recovery = Annotated[
+    bool, typer.Option("--recovery-key", help="Make a recovery key for each new volume and show it once.")
+]
+Size = Annotated[str | None, typer.Option(metavar="SIZE", help="Size of the new volume, such as 8GiB.")]
+
+provision_app = typer.Typer(
+    no_args_is_help=True, help="Turn a disk into a seat, replace one environment, go back."
+)
+
+
+def register(app: typer.Typer) -> None:
+    for name, command in (
+        ("plan", plan),
+        ("apply", apply),
+        ("env", env),
+        ("add", add),
+        ("grow", grow),
+        ("remove", remove),
+        ("rollback", rollback),
+        ("drop", drop),
+        ("status", status),
+    ):
+        provision_app.command(name)(command)
+    app.add_typer(provision_app, name="provision")
+
+
+def plan(seat: Seat, disk: Disk, serial: Serial = None, json: Json = False) -> None:
+    """Show what is on the disk, what would be written where, and what would be lost. Nothing is written."""
+    from builder.cli.provision_show import plan_command
+
+    data, text = plan_command(seat, disk, serial)
+    show(data, text, as_json=json)
+
+
+def status(disk: Disk, json: Json = False) -> None:
+    """The environments on a seat's disk: their images, what one can go back to, what was interrupted."""
+    from builder.cli.provision_show import status_command
+
+    data, text = status_command(disk)
+    show(data, text, as_json=json)
+
+
+def apply(
+    seat: Seat,
+    disk: Disk,
+    wipe: Annotated[
+        str | None,
+        typer.Option(metavar="FOUND-ID", help="Lose what is on the disk: the id that `plan` shows for it."),
+    ] = None,
+    yes: Yes = False,
+    serial: Serial = None,
+    passphrase_fd: Descriptors = None,
+    passphrase_file: Files = None,
+    recovery_key: Recovery = False,
+    erase: Annotated[
+        str, typer.Option(help="Old data of a disk: auto (discard, else dense), discard, dense or none.")
+    ] = "auto",
+    key: Keys = None,
+    for_tests: Tests = False,
+    json: Json = False,
+) -> None:
+    """Make a disk the seat. What is on it is lost; it must be agreed to by --wipe and the seat's name."""
+    from builder.cli.provision_apply import apply_command
+
+    data, text = apply_command(
+        seat,
+        disk,
+        wipe=wipe,
+        yes=yes,
+        serial=serial,
+        descriptors=passphrase_fd or [],
+        files=passphrase_file or [],
+        recovery=recovery_key,
+        erase=erase,
+        keys=key,
+        tests=for_tests,
+    )
+    show(data, text, as_json=json)
+
+
+def env(
+    name: Name,
+    disk: Disk,
+    size: Size = None,
+    yes: Yes = False,
+    serial: Serial = None,
+    passphrase_fd: Descriptors = None,
+    passphrase_file: Files = None,
+    recovery_key: Recovery = False,
+    key: Keys = None,
+    for_tests: Tests = False,
+    json: Json = False,
+) -> None:
+    """Replace one environment by the image in dist/, beside the present one; then switch.
+
+    What the seat file lists under `keep:` is carried over. The others are not touched, and the present one
+    stays for `provision rollback`. Interrupted, it is taken up by running it again.
+    """
+    from builder.cli.provision_apply import env_command
+
+    data, text = env_command(
+        name,
+        disk,
+        size=size,
+        yes=yes,
+        serial=serial,
+        descriptors=passphrase_fd or [],
+        files=passphrase_file or [],
+        recovery=recovery_key,
+        keys=key,
+        tests=for_tests,
+        new=False,
+    )
+    show(data, text, as_json=json)
+
+
+def add(
+    name: Name,
+    disk: Disk,
+    size: Annotated[str, typer.Option(metavar="SIZE", help="Size of the volume, such as 8GiB.")],
+    yes: Yes = False,
+    serial: Serial = None,
+    passphrase_fd: Descriptors = None,
+    passphrase_file: Files = None,
+    recovery_key: Recovery = False,
+    key: Keys = None,
+    for_tests: Tests = False,
+    json: Json = False,
+) -> None:
+    """Add an environment that the seat file names and the disk lacks; replace the host afterwards.
+
+    The host learns of a new container when it is replaced itself: `provision env HOST`.
+    """
+    from builder.cli.provision_apply import env_command
+
+    data, text = env_command(
+        name,
+        disk,
+        size=size,
+        yes=yes,
+        serial=serial,
+        descriptors=passphrase_fd or [],
+        files=passphrase_file or [],
+        recovery=recovery_key,
+        keys=key,
+        tests=for_tests,
+        new=True,
+    )
+    show(data, text, as_json=json)
+
+
+def rollback(name: Name, disk: Disk, yes: Yes = False, serial: Serial = None, json: Json = False) -> None:
+    """Go back to the previous environment, or undo a replacement that was interrupted.
+
+    Nothing is copied: what was kept in the newer one stays there, and another rollback returns to it.
+    """
+    from builder.cli.provision_change import change_command
+
+    data, text = change_command("rollback", name, disk, yes=yes, serial=serial)
+    show(data, text, as_json=json)
+
+
+def drop(name: Name, disk: Disk, yes: Yes = False, serial: Serial = None, json: Json = False) -> None:
+    """Give up the previous environment: its room becomes free, and its keys are overwritten."""
+    from builder.cli.provision_change import change_command
+
+    data, text = change_command("drop", name, disk, yes=yes, serial=serial)
+    show(data, text, as_json=json)
+
+
+def remove(name: Name, disk: Disk, yes: Yes = False, serial: Serial = None, json: Json = False) -> None:
+    """Remove an environment and all of its data from the disk."""
+    from builder.cli.provision_change import change_command
+
+    data, text = change_command("remove", name, disk, yes=yes, serial=serial)
+    show(data, text, as_json=json)
+
+
+def grow(
+    name: Name,
+    size: Annotated[str, typer.Argument(metavar="SIZE", help="The volume's new size, such as 80GiB.")],
+    disk: Disk,
+    yes: Yes = False,
+    serial: Serial = None,
+    json: Json = False,
+) -> None:
+    """Make an environment's volume larger; its filesystem grows at the next start."""
+    from builder.cli.provision_change import change_command
+
+    data, text = change_command("grow", name, disk, yes=yes, serial=serial, size=size)
+    show(data, text, as_json=json)

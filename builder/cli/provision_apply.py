@@ -1,0 +1,223 @@
+"""What do ``provision apply``, ``env`` and ``add`` do? Check, refuse, ask, and only then write."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from builder import ui
+from builder.cli.provision_show import Answer, reading
+from builder.errors import InputError, UsageError
+from builder.files import exclusive, remove_tree
+from builder.project import Project, find_project
+from builder.provision.apply import (
+    apply,
+    refuse_content,
+    refuse_for_tests,
+    refuse_images,
+)
+from builder.provision.found import Found, look
+from builder.provision.identity import Identity, check_identity, identify, refuse_running_system
+from builder.provision.live import changing
+from builder.provision.replace import Job, Report, extents_for, replace_environment
+from builder.provision.seatdisk import open_seat
+from builder.seat.images import checked_image
+from builder.seat.plan import load_plan
+from builder.seat.secrets import Passphrases, obtain
+from builder.seat.write import Erase, Materials
+from builder.sizes import parse_size
+from builder.tools import ensure_tools
+from builder.ui import size_text
+from builder.volume.keys import wipe
+
+
+def apply_command(
+    seat: str,
+    path: Path,
+    *,
+    wipe: str | None,
+    yes: bool,
+    serial: str | None,
+    descriptors: Sequence[str],
+    files: Sequence[str],
+    recovery: bool,
+    erase: str,
+    keys: Sequence[Path] | None,
+    tests: bool,
+) -> Answer:
+    if erase not in set(Erase):
+        raise UsageError(f"--erase {erase}: accepted are {', '.join(Erase)}")
+    project, tools = find_project(), ensure_tools()
+    plan, _, profiles = load_plan(project, seat)
+    identity = identify(path)
+    check_identity(identity, pinned=plan.serial, expected=serial)
+    refuse_running_system(identity)
+    refuse_for_tests(identity, tests=tests)
+    trusted = keys or [project.root / "ci/keys"]
+    images = {e.name: checked_image(project, e.profile, trusted, tools) for e in plan.environments}
+    refuse_images(images, plan, tests=tests)
+    names = [e.name for e in plan.environments]
+    with busy(project, identity):
+        with reading(identity) as medium:
+            found = look(medium, identity.size, tools)
+        refuse_content(found, plan, wipe=wipe)
+        confirm(seat, identity, found, yes=yes, serial=serial, what="all of it will be lost")
+        with passphrases(names, descriptors, files) as secrets:
+            report = apply(
+                plan,
+                Materials(images, profiles, secrets, recovery=recovery),
+                identity,
+                tools=tools,
+                scratch=scratch_place(project, identity),
+                erase=Erase(erase),
+            )
+    text = f"{identity.path} is the seat {seat}: {size_text(report.written)} written and read back"
+    data = {"seat": seat, "disk": identity.path, "written": report.written, "seconds": report.seconds}
+    return with_recovery(data, text, report.recovery)
+
+
+def env_command(
+    name: str,
+    path: Path,
+    *,
+    size: str | None,
+    yes: bool,
+    serial: str | None,
+    descriptors: Sequence[str],
+    files: Sequence[str],
+    recovery: bool,
+    keys: Sequence[Path] | None,
+    tests: bool,
+    new: bool,
+) -> Answer:
+    project, tools = find_project(), ensure_tools()
+    identity = identify(path)
+    refuse_for_tests(identity, tests=tests)
+    with reading(identity) as medium:
+        seat = open_seat(medium, identity.size).seat
+    plan, file, profiles = load_plan(project, seat)
+    check_identity(identity, pinned=plan.serial, expected=serial)
+    environment = next((e for e in plan.environments if e.name == name), None)
+    if environment is None:
+        known = ", ".join(e.name for e in plan.environments)
+        raise InputError(f"{name} is no environment of the seat {seat}", hint=f"there are: {known}")
+    image = checked_image(project, environment.profile, keys or [project.root / "ci/keys"], tools)
+    refuse_images({name: image}, plan, tests=tests)
+    with busy(project, identity), changing(identity, [name], tools) as medium:
+        disk = open_seat(medium, identity.size)
+        if new and name in disk.names and disk.journal.unfinished is None:
+            raise InputError(f"{name} is already on the disk", hint="replace it: seatsmith provision env")
+        if not new:
+            disk.volume(name)
+        found = Found(identity.path, identity.size)
+        confirm(seat, identity, found, yes=yes, serial=serial, what=f"{name} will be replaced")
+        needed = [e.name for e in plan.environments if e.name == name or e.keyfile or plan.host == e.name]
+        needed = needed if any(e.keyfile for e in plan.environments) else [name]
+        scratch = scratch_place(project, identity)
+        remove_tree(scratch)
+        scratch.mkdir(mode=0o700, parents=True)
+        try:
+            with passphrases(needed, descriptors, files) as secrets:
+                job = Job(
+                    plan,
+                    profiles,
+                    environment,
+                    image,
+                    secrets,
+                    keep=tuple(file.seat.environments[name].keep),
+                    recovery=recovery,
+                    extents=extents_for(parse_size(size)) if size else None,
+                    old=not new,
+                )
+                report = replace_environment(disk, job, tools=tools, scratch=scratch)
+        finally:
+            remove_tree(scratch)
+    return replaced(name, image.version, report)
+
+
+def replaced(name: str, version: str, report: Report) -> Answer:
+    text = f"{name} is now {version}: {size_text(report.encrypted)} written and read back"
+    if report.kept:
+        text += f", {size_text(report.kept)} of kept files carried over"
+    if report.resumed:
+        text = f"{name} is now {version}: an interrupted run was taken up where it was {report.resumed}"
+    data: dict[str, Any] = {
+        "environment": name,
+        "image": version,
+        "run": report.run,
+        "resumed": report.resumed,
+        "kept": report.kept,
+        "encrypted": report.encrypted,
+        "dropped": report.dropped,
+        "seconds": report.seconds,
+    }
+    return with_recovery(data, text, {name: report.recovery} if report.recovery else {})
+
+
+def with_recovery(data: dict[str, Any], text: str, recovery: dict[str, bytearray]) -> Answer:
+    """Add recovery keys, as text and as a QR code, and wipe them."""
+    for name, key in recovery.items():
+        said = key.decode()
+        text += f"\n\nrecovery key of {name}, shown only now: {said}\n{qr_code(said)}"
+        data.setdefault("recovery", {})[name] = said
+        wipe(key)
+    return data, text
+
+
+def qr_code(text: str) -> str:
+    """A QR code of half-block characters, to be photographed from the terminal."""
+    import io
+
+    import segno
+
+    out = io.StringIO()
+    segno.make(text, error="m", micro=False).terminal(out, border=2, compact=True)
+    return out.getvalue()
+
+
+def busy(project: Project, identity: Identity) -> Any:
+    """Only one run over a disk at a time."""
+    name = identity.path.resolve().name
+    return exclusive(project.cache / "work" / f"provision-{name}.lock", f"the disk {identity.path}")
+
+
+def confirm(
+    seat: str, identity: Identity, found: Found, *, yes: bool, serial: str | None, what: str
+) -> None:
+    """Have a person type the seat's name; --yes stands for that where the serial number is expected too.
+
+    Raises UsageError without either.
+    """
+    if yes:
+        if serial is None:
+            raise UsageError(
+                "--yes needs --expect-serial", hint=f"this disk has {identity.serial or 'none'}"
+            )
+        return
+    if not sys.stdin.isatty():
+        raise UsageError(
+            "there is no terminal to ask at", hint="for automation: --yes --expect-serial SERIAL"
+        )
+    say = ui.current().say
+    for line in [*identity.lines(), *(found.lines() if found.things else []), what]:
+        say(line)
+    if input(f"Type the seat's name to go on ({seat}): ").strip() != seat:
+        raise UsageError("the name is another; nothing was written")
+
+
+def passphrases(names: Sequence[str], descriptors: Sequence[str], files: Sequence[str]) -> Passphrases:
+    found = obtain(names, descriptors=descriptors, files=files)
+    if found is None:
+        raise UsageError(
+            "a passphrase is needed, and there is no terminal to ask for it",
+            hint="give one with --passphrase-fd N or --passphrase-file FILE",
+        )
+    return found
+
+
+def scratch_place(project: Project, identity: Identity) -> Path:
+    """Beside a file, where there is room for it; in the cache for a disk."""
+    if identity.target.is_device:
+        return project.cache / "work" / f"provision-{identity.path.resolve().name}"
+    path = identity.path.absolute()
+    return path.with_name(f".{path.name}.scratch")

@@ -1,0 +1,202 @@
+"""How does a seat's disk change without a new image? Back to the previous one, dropped, grown, removed."""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from uuid import uuid4
+
+from builder.errors import BusyError, InputError
+from builder.provision.bootfiles import BootFiles, kernel_of, point_entry, remove_stale_kernels
+from builder.provision.journal import Run
+from builder.provision.seatdisk import NEW, PREVIOUS, SeatDisk
+from builder.provision.space import wipe_free
+from builder.seat.overlay import hosts
+from builder.seat.plan import Plan
+from builder.tools import Tools
+from builder.ui import size_text
+from builder.volume import lvmcommit
+from builder.volume.lvm import Segment
+
+
+@dataclass
+class Change:
+    """One change of an open disk. ``done`` says in a few words what it did."""
+
+    disk: SeatDisk
+    plan: Plan
+    tools: Tools
+    scratch: Path
+    run: str = field(default_factory=lambda: uuid4().hex[:12])
+    done: list[str] = field(default_factory=list)
+
+    @cached_property
+    def boot_files(self) -> BootFiles:
+        return BootFiles(self.disk.medium, self.disk.esp, self.tools, self.scratch)
+
+    @contextlib.contextmanager
+    def recorded(self, verb: str, name: str, **data: object) -> Iterator[None]:
+        """Keep a change in the journal; one of another kind that was interrupted must be finished first."""
+        pending = self.disk.journal.unfinished
+        if pending and (pending.verb, pending.data.get("environment")) != (verb, name):
+            other = pending.data.get("environment", "")
+            raise BusyError(
+                f"a run of `provision {pending.verb} {other}` on this disk was interrupted",
+                hint=f"finish it by running it again, or undo it: seatsmith provision rollback {other}",
+            )
+        if pending:
+            self.run = pending.id
+        else:
+            self.disk.journal.append(self.run, verb, "begin", environment=name, **data)
+        yield
+        if pending:
+            self.wipe_places(pending)
+        self.disk.journal.append(self.run, verb, "done")
+
+    def roll_back(self, name: str) -> None:
+        """Undo an interrupted replacement; else go back to the previous environment, which changes places.
+
+        Raises InputError where there is neither.
+        """
+        pending = self.disk.journal.unfinished
+        if pending and pending.data.get("environment") == name and pending.verb != "rollback":
+            self.undo(name, pending)
+            return
+        target = self.target_of_rollback(name)
+        with self.recorded("rollback", name, to=target):
+            if self.disk.volume(name).id != target:
+                self.exchange(name, name + PREVIOUS)
+        self.done.append(f"{name} is again {self.disk.tags(name).get('image', 'the one before')}")
+
+    def target_of_rollback(self, name: str) -> str:
+        """Id of the volume that is to be the environment, also when a rollback was interrupted."""
+        pending = self.disk.journal.unfinished
+        if pending and pending.verb == "rollback" and pending.data.get("environment") == name:
+            return str(pending.data["to"])
+        if name + PREVIOUS not in self.disk.names:
+            raise InputError(f"there is no previous environment of {name} on the disk")
+        if self.disk.header(name + PREVIOUS) is None:
+            raise InputError(f"the previous environment of {name} is damaged: its LUKS2 header is not whole")
+        return self.disk.volume(name + PREVIOUS).id
+
+    def exchange(self, name: str, other: str) -> None:
+        """Let two volumes change places: the boot entry first, then their names at once."""
+        if name in hosts(self.plan):
+            self.point_to(name, other)
+        lvmcommit.rename_volumes(self.disk.metadata, {name: other, other: name})
+        self.disk.commit()
+
+    def point_to(self, host: str, volume: str) -> None:
+        header = self.disk.header(volume)
+        if header is None:
+            raise InputError(f"volume {volume} holds no whole LUKS2 header")
+        point_entry(self.boot_files, self.plan, host, kernel_of(self.disk, volume), header.uuid)
+
+    def undo(self, name: str, pending: Run) -> None:
+        """Give up what was interrupted, or finish it where its only commit was done."""
+        disk = self.disk
+        self.wipe_places(pending)
+        if pending.verb != "env":
+            self.done.append(f"the interrupted `provision {pending.verb} {name}` is given up")
+            disk.journal.append(pending.id, pending.verb, "undone")
+            return
+        if name + NEW in disk.names:
+            if name in hosts(self.plan) and name in disk.names:
+                self.point_to(name, name)
+            self.free([name + NEW])
+            self.done.append(f"the interrupted replacement of {name} is undone")
+        else:
+            self.done.append(f"the interrupted replacement of {name} had left nothing behind")
+        if name in hosts(self.plan):
+            remove_stale_kernels(disk, self.boot_files)
+        disk.journal.append(pending.id, "env", "undone")
+
+    def drop(self, name: str) -> None:
+        """Give up the previous environment: its room becomes free, its keys are overwritten."""
+        previous = name + PREVIOUS
+        if previous not in self.disk.names and self.disk.journal.unfinished is None:
+            raise InputError(f"there is no previous environment of {name} on the disk")
+        with self.recorded("drop", name, wipe=self.places([previous])):
+            self.free([previous])
+            if name in hosts(self.plan):
+                remove_stale_kernels(self.disk, self.boot_files)
+        self.done.append(f"the previous environment of {name} is gone")
+
+    def remove(self, name: str) -> None:
+        """Remove an environment with all of its data, its previous one too.
+
+        Raises InputError for a host.
+        """
+        if name in hosts(self.plan):
+            raise InputError(
+                f"{name} is a host of the seat",
+                hint="take it out of `host` and `hosts` in the seat file, and replace the other host first",
+            )
+        if name not in self.disk.names and self.disk.journal.unfinished is None:
+            self.disk.volume(name)
+        names = [name, name + PREVIOUS, name + NEW]
+        with self.recorded("remove", name, wipe=self.places(names)):
+            self.free(names)
+        self.done.append(f"{name} and all of its data are gone")
+
+    def places(self, names: Sequence[str]) -> list[list[int]]:
+        """Where the LUKS headers of volumes are, in extents."""
+        first = [self.disk.volume(name).segments[0] for name in names if name in self.disk.names]
+        return [[segment.first, segment.count] for segment in first]
+
+    def wipe_places(self, pending: Run) -> None:
+        """Overwrite what an interrupted run had given up, as far as it is free."""
+        places = pending.data.get("wipe", [])
+        wipe_free(self.disk, [Segment(first, count) for first, count in places])
+
+    def free(self, names: Sequence[str]) -> None:
+        """Remove volumes by one commit, then overwrite their LUKS headers."""
+        there = [name for name in names if name in self.disk.names]
+        segments = [segment for name in there for segment in self.disk.volume(name).segments]
+        if there:
+            for name in there:
+                lvmcommit.remove_volume(self.disk.metadata, name)
+            self.disk.commit()
+        wipe_free(self.disk, segments)
+
+    def grow(self, name: str, extents: int) -> None:
+        """Make a volume larger; its filesystem follows when it is next mounted (systemd-growfs).
+
+        Raises InputError where it is not larger, or there is no room.
+        """
+        disk = self.disk
+        volume, unit = disk.volume(name), disk.metadata.group.extent_size
+        pending = disk.journal.unfinished
+        if extents <= volume.extents and not pending:
+            raise InputError(
+                f"{name} has {size_text(volume.extents * unit)} already; a volume only grows",
+                hint="a smaller one: seatsmith provision env NAME --size SIZE",
+            )
+        segments = self.longer(volume.segments, max(extents, volume.extents))
+        with self.recorded("grow", name, extents=extents):
+            if volume.extents < extents:
+                lvmcommit.set_segments(disk.metadata, name, segments)
+                disk.commit()
+        self.done.append(f"{name} has {size_text(extents * unit)}; its filesystem grows at the next start")
+
+    def longer(self, segments: Sequence[Segment], extents: int) -> list[Segment]:
+        """The volume's extents and more: those right behind it, else the first free ones."""
+        found = list(segments)
+        missing = extents - sum(s.count for s in segments)
+        end = found[-1].first + found[-1].count
+        free = lvmcommit.free_runs(self.disk.metadata.group)
+        for run in sorted(free, key=lambda run: (run.first != end, run.first)):
+            take = min(missing, run.count)
+            if take and run.first == found[-1].first + found[-1].count:
+                found[-1] = Segment(found[-1].first, found[-1].count + take)
+            elif take:
+                found.append(Segment(run.first, take))
+            missing -= take
+        if missing:
+            unit = self.disk.metadata.group.extent_size
+            raise InputError(
+                f"there is no room: {size_text(missing * unit)} are missing",
+                hint="give up a previous environment: seatsmith provision drop NAME",
+            )
+        return found

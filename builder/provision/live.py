@@ -1,0 +1,93 @@
+"""How is a disk held for a change: idle, or under a running system that uses other volumes of it?
+
+An idle disk (or a file) is opened for us alone. On a running seat the kernel holds the disk through
+device-mapper. Then lvm2's own lock keeps its commands away while the volume group's metadata changes, the
+volumes that the change is about must not be in use and are deactivated before, and lvm2 activates afterwards
+what has their names. All data goes the same way, to the whole disk.
+"""
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from builder.errors import BusyError, MachineError
+from builder.provision.identity import Identity, read_text
+from builder.provision.seatdisk import NEW, PREVIOUS, open_seat
+from builder.tools import Tools
+from builder.volume import target as targets
+from builder.volume.lvm import mapper_name
+from builder.volume.medium import Medium
+
+LOCKS = Path("/run/lock/lvm")  # where lvm2 locks: global/locking_dir of lvm.conf(5)
+BLOCK = Path("/sys/class/block")
+
+
+@contextlib.contextmanager
+def changing(identity: Identity, names: Sequence[str], tools: Tools) -> Iterator[Medium]:
+    """A medium for a change of the environments ``names``. Raises BusyError where they are in use."""
+    if not identity.target.is_device or not mapped(identity):
+        with targets.held(identity.target) as fd:
+            yield Medium(fd, identity.path, sector=identity.target.sector)
+        return
+    try:
+        fd = os.open(identity.path, os.O_RDWR | os.O_CLOEXEC)
+    except OSError as e:
+        raise MachineError(f"cannot open {identity.path} for writing: {e.strerror}") from e
+    try:
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)  # lvm2 writes past our cache
+        medium = Medium(fd, identity.path, sector=identity.target.sector)
+        group = open_seat(medium, identity.size).metadata.name
+        own = [name + end for name in names for end in ("", NEW, PREVIOUS)]
+        active = [name for name in own if mapper_device(group, name)]
+        for name in active:
+            refuse_open(group, name)
+        for name in active:
+            tools.run(["lvchange", "--activate", "n", f"{group}/{name}"])
+        with locked(group):
+            yield medium
+        there = open_seat(medium, identity.size).names
+        for name in (name for name in own if name in there and not name.endswith(NEW)):
+            tools.run(["lvchange", "--activate", "y", f"{group}/{name}"])
+    finally:
+        os.close(fd)
+
+
+def mapped(identity: Identity) -> list[str]:
+    """Names of the device-mapper devices on a disk and its partitions."""
+    disk = BLOCK / identity.path.resolve().name
+    holders = [*disk.glob("holders/dm-*"), *disk.glob("*/holders/dm-*")]
+    return sorted(name for h in holders if (name := read_text(BLOCK / h.name / "dm/name")))
+
+
+def mapper_device(group: str, name: str) -> Path | None:
+    """The place in sysfs of an active logical volume."""
+    wanted = mapper_name(group, name)
+    found = (place for place in BLOCK.glob("dm-*") if read_text(place / "dm/name") == wanted)
+    return next(found, None)
+
+
+def refuse_open(group: str, name: str) -> None:
+    """Raise BusyError where an active volume is opened by LUKS, mounted, or otherwise held."""
+    place = mapper_device(group, name)
+    holders = sorted((place / "holders").iterdir()) if place else []
+    if holders:
+        mapping = read_text(BLOCK / holders[0].name / "dm/name") or holders[0].name
+        raise BusyError(
+            f"{name} is in use: its volume is open as {mapping}",
+            hint=f"stop it first: systemctl stop systemd-nspawn@{name} "
+            "(the running host is replaced from another system)",
+        )
+
+
+@contextlib.contextmanager
+def locked(group: str) -> Iterator[None]:
+    """Hold the lock that lvm2's commands take before they change a volume group."""
+    LOCKS.mkdir(mode=0o700, parents=True, exist_ok=True)
+    fd = os.open(LOCKS / f"V_{group}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
