@@ -8,6 +8,7 @@ from builder.machine.desktop import Desktop
 from builder.machine.errors import GuestError
 from builder.machine.machine import Machine
 from builder.machine.ready import READY
+from builder.machine.shell import ContainerShell
 from builder.machine.subject import Subject
 from builder.tools import Tools
 
@@ -17,7 +18,7 @@ class Bench:
 
     def __init__(self, subject: Subject, tools: Tools, overlay: Path) -> None:
         self.subject = subject
-        self.machine = Machine(tools, subject.hardware(full=False), name=subject.name, overlay=overlay)
+        self.machine = Machine(tools, subject.hardware(), name=subject.name, overlay=overlay)
         self.stack = contextlib.ExitStack()
         self.dirty = True  # QEMU has to be started (again)
 
@@ -58,6 +59,11 @@ class SeatInTest:
     @property
     def desktops(self) -> list[Desktop]:
         return [self.host, *self.containers]
+
+    @property
+    def guest_shell(self) -> ContainerShell:
+        """The first container's command line, which can also run things under the container's limits."""
+        return self.machine.container(self.guest.name)
 
     @property
     def guest(self) -> Desktop:

@@ -43,11 +43,20 @@ class Desktop:
         """Wait until the desktop (or the greeter, where nobody is logged in) is there."""
         self.shell.wait_for_unit("lightdm.service", timeout=timeout)
         if self.facts.user is None:
-            sign = "pgrep -f lightdm-.*greeter"
+            self.wait_for_greeter(timeout=timeout)
         else:
-            program = SESSION_SIGN.get(self.facts.session, self.facts.session)
-            sign = f"pgrep -u {shlex.quote(self.facts.user)} -x {shlex.quote(program)}"
-        # in a container's own process namespace, or among all processes on the host
+            self.wait_for_session(self.facts.user, timeout=timeout)
+
+    def wait_for_greeter(self, *, timeout: float = WAIT) -> None:
+        """Wait until somebody is asked for the password."""
+        self.shell.wait_until_succeeds(
+            self.in_own_namespace("pgrep -f [l]ightdm-.*-greeter"), timeout=timeout
+        )
+
+    def wait_for_session(self, user: str, *, timeout: float = WAIT) -> None:
+        """Wait until the user's desktop is there."""
+        program = SESSION_SIGN.get(self.facts.session, self.facts.session)
+        sign = f"pgrep -u {shlex.quote(user)} -x {shlex.quote(program)}"
         self.shell.wait_until_succeeds(self.in_own_namespace(sign), timeout=timeout)
 
     @staticmethod
@@ -71,11 +80,20 @@ class Desktop:
     def active(self) -> bool:
         return active_vt(self.machine) == self.vt
 
-    def switch_to(self, *, timeout: float = 60.0) -> None:
-        """Press Ctrl+Alt+F… as a person would, and wait for the terminal to change."""
-        if not self.active:
+    def switch_to(self, *, insist: bool = False, timeout: float = 60.0) -> None:
+        """Press Ctrl+Alt+F… as a person would, and wait for the terminal to change.
+
+        With ``insist`` press again and again, as somebody does whose keyboard has only just been plugged in.
+        """
+        if not insist and not self.active:
             self.machine.send_key(f"ctrl-alt-f{self.vt}")
-        until(lambda: self.active, f"Ctrl+Alt+F{self.vt} brings {self.name}'s terminal", timeout=timeout)
+
+        def there() -> bool:
+            if insist and not self.active:
+                self.machine.send_key(f"ctrl-alt-f{self.vt}")
+            return self.active
+
+        until(there, f"Ctrl+Alt+F{self.vt} brings {self.name}'s terminal", timeout=timeout, poll=0.2)
 
     # --- typing and pointing
 

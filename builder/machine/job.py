@@ -15,6 +15,10 @@ class Job(Frozen):
     """The disk overlay with the ready snapshot."""
     folder: Path
     """Where evidence goes."""
+    only: tuple[str, ...] = ()
+    """Ids of the checks to run; empty: all."""
+    quick: bool = False
+    """Leave out what takes long."""
     defects: bool = False
     """Seed each check's defect first, and expect it to be noticed."""
 
@@ -29,6 +33,4 @@ class Job(Frozen):
             have.add("network")
         if any(facts.volume for facts in containers):
             have.add("volume")
-        if len(containers) > 1:
-            have.add("two")
         return have

@@ -16,6 +16,8 @@ from builder.machine.evidence import CheckRecord, Evidence
 from builder.machine.job import Job
 from builder.tools import Tools
 
+NOTICED = "noticed"
+RECORD = "check"
 JOB = pytest.StashKey[Job]()
 EVIDENCE = pytest.StashKey[Evidence]()
 
@@ -27,13 +29,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     for line in (
         "check(title): what a boot test promises, in words for the report",
-        "needs(*what): leave the check out where the seat has none: container, sound, network, volume, two",
+        "needs(*what): leave the check out where the seat has none: container, sound, network, volume",
         "defect(where, command): what to break so that the check must fail (see docs/boot-tests.md)",
+        "slow: takes a minute or more; left out of a quick run",
     ):
         config.addinivalue_line("markers", line)
     path = config.getoption("--boot-test-job")
     if path:
         config.stash[JOB] = Job.model_validate_json(Path(path).read_text())
+        if not hasattr(config, "workerinput"):
+            config.pluginmanager.register(Progress(), "boot-test-progress")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -46,11 +51,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     left: list[pytest.Item] = []
     for item in items:
         needs = {need for mark in item.iter_markers("needs") for need in mark.args}
-        wanted = needs <= have and (not job.defects or item.get_closest_marker("defect"))
+        wanted = needs <= have and (not job.only or check_id(item) in job.only)
+        wanted = wanted and not (job.quick and item.get_closest_marker("slow"))
+        wanted = wanted and (not job.defects or item.get_closest_marker("defect") is not None)
         (kept if wanted else left).append(item)
     if left:
         config.hook.pytest_deselected(items=left)
         items[:] = kept
+
+
+def check_id(item: pytest.Item) -> str:
+    """A check's name in reports and on the command line."""
+    return item.name.removeprefix("test_").replace("_", "-")
 
 
 @pytest.fixture(scope="session")
@@ -71,7 +83,7 @@ def seat(request: pytest.FixtureRequest, bench: Bench) -> Iterator[SeatInTest]:
         bench.dirty = True
         raise
     seat = SeatInTest(machine, job.subject)
-    evidence = Evidence(job.folder, request.node.name, seat)
+    evidence = Evidence(job.folder, check_id(request.node), seat)
     evidence.record.setup = time.monotonic() - started
     request.node.stash[EVIDENCE] = evidence
     if job.defects:
@@ -104,11 +116,8 @@ def break_something(item: pytest.Item, seat: SeatInTest) -> None:
     mark = item.get_closest_marker("defect")
     assert mark is not None
     where, what = mark.args
-    if where == "unplug":
-        seat.machine.unplug(what)
-    else:
-        shell = seat.host.shell if where == "host" else seat.guest.shell
-        shell.succeed(what)
+    shell = seat.host.shell if where == "host" else seat.guest.shell
+    shell.succeed(what.replace("{guest}", seat.guest.name))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -131,13 +140,13 @@ def turn_around(report: pytest.TestReport, call: pytest.CallInfo[None]) -> None:
         report.outcome, report.longrepr = "failed", "the seeded defect was not noticed"
     elif call.excinfo is not None and call.excinfo.errisinstance((Unmet, GuestError, AssertionError)):
         report.outcome, report.longrepr = "passed", None
-        report.sections.append(("noticed", str(call.excinfo.value)))
+        report.sections.append((NOTICED, str(call.excinfo.value)))
 
 
 def keep(item: pytest.Item, call: pytest.CallInfo[Any], report: pytest.TestReport, job: Job) -> None:
     """Bring the check's record up to date; it is written when the check is over."""
     evidence = item.stash.get(EVIDENCE, None)
-    record = evidence.record if evidence else CheckRecord(id=item.name)
+    record = evidence.record if evidence else CheckRecord(id=check_id(item))
     mark = item.get_closest_marker("check")
     record.title = mark.args[0] if mark else item.name
     record.group = Path(str(item.path)).stem.removeprefix("test_")
@@ -148,7 +157,22 @@ def keep(item: pytest.Item, call: pytest.CallInfo[Any], report: pytest.TestRepor
         record.message = str(call.excinfo.value) if call.excinfo else str(report.longrepr)
     elif call.when == "call" and record.outcome == "unknown":
         record.outcome = "passed"
+        record.notes += [text for name, text in report.sections if name == NOTICED]
     if evidence is not None and report.failed and call.when == "call":
         evidence.collect_logs()
     if call.when == "teardown" or (call.when == "setup" and report.failed):
         record.write(job.folder)
+        report.user_properties.append(
+            (RECORD, record.model_dump_json(include={"id", "outcome", "seconds", "title"}))
+        )
+
+
+class Progress:
+    """One line for each check as it ends, whichever worker ran it."""
+
+    @pytest.hookimpl
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        for name, value in report.user_properties:
+            if name == RECORD:
+                record = CheckRecord.model_validate_json(str(value))
+                print(f"{record.outcome:>7} {record.seconds:6.1f} s  {record.title}", flush=True)

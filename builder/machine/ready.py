@@ -1,6 +1,8 @@
-"""How does a seat come from power-on to both desktops up, and how is that state kept for the checks?"""
+"""How does a seat come from power-on to all desktops up, and how is that state kept for the checks?"""
 
 import json
+import re
+import shlex
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict
@@ -8,6 +10,7 @@ from pathlib import Path
 
 from builder.machine.desktop import Desktop
 from builder.machine.machine import Machine
+from builder.machine.shell import until
 from builder.machine.subject import Subject
 from builder.tools import Tools
 
@@ -17,53 +20,110 @@ LONG = 600.0  # seconds a step of the boot may take at most; a panic or a dead Q
 Say = Callable[[str], None]
 
 
-def bring_up(machine: Machine, subject: Subject, *, full: bool, say: Say = lambda _: None) -> None:
-    """Switch on, unlock, and wait for every desktop; each step gets a mark on the machine's timeline."""
+def quiet(_: str) -> None:
+    pass
 
-    def reached(label: str) -> None:
+
+def bring_up(machine: Machine, subject: Subject, *, reached: Say = quiet, wrong_first: bool = False) -> None:
+    """Switch on, unlock, and wait for every desktop; ``reached`` is told each step of the timeline.
+
+    ``wrong_first``: type a wrong passphrase before the right one.
+    """
+
+    def step(label: str) -> None:
         machine.mark(label)
-        say(f"{machine.marks[-1].seconds:6.1f} s  {label}")
+        reached(label)
 
     machine.start()
-    if full:
-        machine.wait_for_serial(r"Linux version|BdsDxe: starting", timeout=LONG)
-        reached("boot loader")
-        if subject.passphrase is not None:
-            machine.wait_for_serial(PROMPT, timeout=LONG)
-            reached("passphrase prompt")
-            machine.type_text(f"{subject.passphrase}\n")
-            reached("passphrase typed")
+    if subject.full:
+        unlock(machine, subject, step, wrong_first=wrong_first)
     machine.wait_for_agent(timeout=LONG)
-    reached("commands in the host")
-    finish_desktops(machine, subject, reached)
+    step("first command in the host")
+    finish_desktops(machine, subject, step)
 
 
-def finish_desktops(machine: Machine, subject: Subject, reached: Say = lambda _: None) -> None:
+def unlock(machine: Machine, subject: Subject, step: Say = quiet, *, wrong_first: bool = False) -> None:
+    """The way of a real PC: firmware, boot menu, kernel, and the passphrase typed at its prompt."""
+    machine.wait_for_serial(r"Linux version|BdsDxe: starting", timeout=LONG)
+    step("boot menu")
+    if subject.passphrase is None:
+        return
+    wait_for_prompts(machine, 1)
+    step("passphrase prompt")
+    if wrong_first:
+        machine.type_text("not the passphrase\n")
+        wait_for_prompts(machine, 2)
+        step("asked again after a wrong passphrase")
+    machine.type_text(f"{subject.passphrase}\n")
+    step("passphrase typed")
+
+
+def wait_for_prompts(machine: Machine, count: int) -> None:
+    """Wait until the passphrase was asked for so many times."""
+
+    def asked() -> bool:
+        machine.alive()
+        return len(re.findall(PROMPT, machine.serial_log())) >= count
+
+    until(asked, f"prompt {count} for the passphrase", timeout=LONG, poll=0.1)
+
+
+def finish_desktops(machine: Machine, subject: Subject, step: Say = quiet) -> None:
     """Wait for the host's desktop, start the containers that do not start by themselves, wait for theirs."""
     Desktop(machine, machine.host, subject.host).wait_until_up(timeout=LONG)
-    reached(f"desktop of {subject.host.name}")
+    step(f"desktop of {subject.host.name}")
     for facts in subject.containers:
         machine.host.succeed(f"systemctl start systemd-nspawn@{facts.name}.service", timeout=LONG)
-        reached(f"container {facts.name} started")
+        step(f"container {facts.name} started")
         Desktop(machine, machine.container(facts.name), facts).wait_until_up(timeout=LONG)
-        reached(f"desktop of {facts.name}")
+        step(f"desktop of {facts.name}")
 
 
-def keep_ready(subject: Subject, tools: Tools, folder: Path, *, say: Say = lambda _: None) -> Path:
-    """Bring the seat up by the fast route and leave the snapshot in ``folder``: the overlay holding it."""
-    overlay = folder / "ready.qcow2"
-    with Machine(tools, subject.hardware(full=False), name=f"{subject.name}-ready") as machine:
-        try:
-            bring_up(machine, subject, full=False, say=say)
-            for facts in [*subject.containers, subject.host]:
-                shell = machine.host if facts is subject.host else machine.container(facts.name)
-                Desktop(machine, shell, facts).switch_to()
-                machine.wait_for_screen(still=1.5)
-                machine.screenshot(folder / f"ready-{facts.name}.png")
-            machine.save_snapshot(READY)
-            machine.pause()
-            shutil.copyfile(machine.files.overlay, overlay)
-        finally:
-            (folder / "boot-serial.log").write_text(machine.serial_log())
-            (folder / "boot.json").write_text(json.dumps([asdict(m) for m in machine.marks], indent=1))
-    return overlay
+def restart(machine: Machine, subject: Subject) -> None:
+    """Reboot the guest in order and wait for everything as at the first start."""
+    machine.reboot(timeout=LONG)
+    if subject.full:
+        unlock(machine, subject)
+    machine.wait_for_agent(timeout=LONG)
+    finish_desktops(machine, subject)
+
+
+def leave_passphrase(machine: Machine, subject: Subject) -> None:
+    """From here on a container's volume opens without a person, so that checks may restart containers.
+
+    At the seat's own start it opens because the passphrase that was typed is still in the kernel's keyring.
+    """
+    if subject.passphrase is None:
+        return
+    text = f"[Service]\nSetCredential=cryptsetup.passphrase:{subject.passphrase}\n"
+    for facts in subject.containers:
+        folder = f"/run/systemd/system/systemd-cryptsetup@{facts.name}.service.d"
+        machine.host.succeed(
+            f"mkdir -p {folder} && umask 077 && printf %s {shlex.quote(text)} >{folder}/90-boot-test.conf"
+        )
+    machine.host.succeed("systemctl daemon-reload")
+
+
+def keep_ready(
+    machine: Machine, subject: Subject, overlay: Path, *, picture: Callable[[str], object] = quiet
+) -> None:
+    """Look at every desktop of a seat that is up and keep its state, with the snapshot, in ``overlay``."""
+    leave_passphrase(machine, subject)
+    for facts in [*subject.containers, subject.host]:
+        shell = machine.host if facts is subject.host else machine.container(facts.name)
+        Desktop(machine, shell, facts).switch_to()
+        machine.wait_for_screen(still=2.0)
+        picture(f"desktop of {facts.name}")
+    machine.save_snapshot(READY)
+    machine.pause()
+    shutil.copyfile(machine.files.overlay, overlay)
+
+
+def ready_machine(tools: Tools, subject: Subject) -> Machine:
+    """A machine that can be brought up."""
+    return Machine(tools, subject.hardware(), name=f"{subject.name}-ready")
+
+
+def timeline(machine: Machine) -> str:
+    """The machine's marks as JSON."""
+    return json.dumps([asdict(mark) for mark in machine.marks], indent=1)

@@ -26,6 +26,7 @@ def written_seat(
     tools: Tools,
     folder: Path,
     *,
+    full: bool = True,
     host: str | None = None,
     accelerator: Accelerator = Accelerator.TCG,
 ) -> Subject:
@@ -49,6 +50,7 @@ def written_seat(
         containers=[facts[name] for name in entry["beside"]],
         fast=Kernel(kernel=kernel, initrd=initrd, cmdline=f"{entry['options']} {own}".strip()),
         passphrase=passphrase(place / f"{seat}.passphrase"),
+        full=full and host in (None, plan["entries"][0]["host"]),
         accelerator=accelerator,
     )
 
@@ -69,7 +71,14 @@ def chosen_entry(plan: Mapping[str, Any], host: str | None) -> dict[str, Any]:
 def take_uki(tools: Tools, disk: Path, plan: Mapping[str, Any], host: str, folder: Path) -> Path:
     """Copy the host's kernel image off the seat's ESP: what is tested is what the disk carries."""
     path = folder / f"{host}.efi"
-    argv = ["mcopy", "-n", "-i", f"{disk}@@{plan['esp']['start']}", f"::/{UKIS}/{host}.efi", path]
+    argv: list[str | Path] = [
+        "mcopy",
+        "-n",
+        "-i",
+        f"{disk}@@{plan['esp']['start']}",
+        f"::/{UKIS}/{host}.efi",
+        path,
+    ]
     hint = f"does this show the seat? seatsmith seat inspect {disk}"
     tools.run(argv, env={"MTOOLS_SKIP_CHECK": "1"}, hint=hint)
     return path

@@ -45,8 +45,8 @@ class Subject(Frozen):
     fast: Kernel
     passphrase: str | None = None
     """Opens all volumes; None where nothing is encrypted."""
-    firmware: bool = True
-    """Whether the disk boots by itself."""
+    full: bool = True
+    """Boot by the route of a real PC (firmware, boot menu, passphrase typed), not by the fast one."""
     accelerator: Accelerator = Accelerator.TCG
     memory: int = 2048 << 20
 
@@ -54,14 +54,14 @@ class Subject(Frozen):
     def environments(self) -> list[EnvironmentFacts]:
         return [self.host, *self.containers]
 
-    def credentials(self, *, unlock: bool) -> tuple[Credential, ...]:
-        """The agent, and with ``unlock`` the passphrase, so that nobody has to type it.
+    def credentials(self) -> tuple[Credential, ...]:
+        """The agent, and by the fast route the passphrase, so that nobody has to type it.
 
         A container's volume may be opened long after the initrd's passphrase has left the kernel's keyring,
         so it is handed to each of them.
         """
         found = agent_credentials()
-        if unlock and self.passphrase is not None:
+        if not self.full and self.passphrase is not None:
             found.append(Credential("cryptsetup.passphrase", self.passphrase))
             dropin = "[Service]\nImportCredential=cryptsetup.passphrase\n"
             for facts in self.containers:
@@ -70,12 +70,12 @@ class Subject(Frozen):
                 )
         return tuple(found)
 
-    def hardware(self, *, full: bool) -> Hardware:
-        """The PC for this seat: by the ``full`` route of a real one, or the fast one."""
+    def hardware(self) -> Hardware:
+        """The PC for this seat."""
         kernel = self.fast
         options = f"{TEST_KERNEL_OPTIONS} systemd.show_status=0 quiet"
         boot: Firmware | DirectKernel
-        if full:
+        if self.full:
             boot = Firmware(options)
         else:
             boot = DirectKernel(kernel.kernel, kernel.initrd, f"{kernel.cmdline} {options}")
@@ -84,5 +84,5 @@ class Subject(Frozen):
             boot=boot,
             accelerator=self.accelerator,
             memory=self.memory,
-            credentials=self.credentials(unlock=not full),
+            credentials=self.credentials(),
         )

@@ -1,0 +1,127 @@
+"""What does ``seatsmith boot-test`` do? One boot, a snapshot, every check from it, and a report."""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from builder.errors import UsageError
+from builder.machine import checks
+from builder.machine.errors import GuestError, Unmet
+from builder.machine.evidence import CHECKS, CheckRecord, Picture, clear
+from builder.machine.job import Job
+from builder.machine.places import private_directory
+from builder.machine.ready import bring_up, keep_ready, ready_machine, timeline
+from builder.machine.subject import Subject
+from builder.report.model import Report
+from builder.report.page import write_report
+from builder.run import run
+from builder.tools import Tools
+
+Say = Callable[[str], None]
+CHECK_TIMEOUT = 600.0  # seconds after which a check that hangs is ended
+BOOT = "boot"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which checks are run, and how."""
+
+    only: tuple[str, ...] = ()
+    quick: bool = False
+    workers: int = 1
+    defects: bool = False
+
+
+def boot_test(
+    subject: Subject, tools: Tools, folder: Path, *, wanted: Wanted = Wanted(), say: Say = print
+) -> Report:
+    """Boot the seat once, run the checks from its ready state, and leave the report in ``folder``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    clear(folder)
+    with private_directory(f"{subject.name}-boot-test") as place:
+        overlay = place / "ready.qcow2"
+        boot = first_boot(subject, tools, folder, overlay, say)
+        if boot.outcome == "passed":
+            run_checks(subject, tools, folder, overlay, place / "job.json", wanted)
+    records = [boot, *read_records(folder)]
+    if boot.outcome == "passed" and wanted.only and len(records) == 1:
+        raise UsageError(f"no check is called {' or '.join(wanted.only)}", hint="see docs/boot-tests.md")
+    report = Report(seat=subject.name, folder=folder, records=records, timeline=folder / "boot.json")
+    write_report(report)
+    return report
+
+
+def first_boot(subject: Subject, tools: Tools, folder: Path, overlay: Path, say: Say) -> CheckRecord:
+    """Bring the seat up with its pictures; its ready state to ``overlay``. The record has any failure."""
+    way = "firmware, boot menu and passphrase" if subject.full else "the fast route"
+    record = CheckRecord(id=BOOT, title=f"The seat boots by {way} to all its desktops", group=BOOT)
+    with ready_machine(tools, subject) as machine:
+
+        def picture(caption: str) -> None:
+            path = folder / "pictures" / f"{BOOT}-{len(record.pictures) + 1}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            machine.screenshot(path)
+            record.pictures.append(Picture(caption=caption, file=str(path.relative_to(folder))))
+
+        def reached(label: str) -> None:
+            say(f"        {machine.marks[-1].seconds:6.1f} s  {label}")
+            picture(label)
+
+        try:
+            bring_up(machine, subject, reached=reached, wrong_first=subject.full)
+            keep_ready(machine, subject, overlay, picture=picture)
+            record.outcome = "passed"
+        except (GuestError, Unmet) as e:
+            record.outcome, record.message = "failed", str(e)
+            try_to(lambda: picture("when it failed"))
+            try_to(lambda: record.logs.update({"journal of the host": machine.host.journal(120)}))
+        record.seconds = machine.marks[-1].seconds if machine.marks else 0.0
+        record.logs["serial port"] = machine.serial_log()[-6000:]
+        (folder / "serial.log").write_text(machine.serial_log())
+        (folder / "boot.json").write_text(timeline(machine))
+    record.write(folder)
+    say(f"{record.outcome:>7} {record.seconds:6.1f} s  {record.title}")
+    return record
+
+
+def try_to(ask: Callable[[], object]) -> None:
+    """Ask for one more piece of evidence; a dead machine has none."""
+    try:
+        ask()
+    except GuestError:
+        return
+
+
+def run_checks(
+    subject: Subject, tools: Tools, folder: Path, overlay: Path, job_file: Path, wanted: Wanted
+) -> None:
+    """Run the checks by pytest in a process (and workers) of its own; what they saw lies in ``folder``."""
+    job = Job(
+        subject=subject,
+        tools=tools.root,
+        overlay=overlay,
+        folder=folder.absolute(),
+        only=wanted.only,
+        quick=wanted.quick,
+        defects=wanted.defects,
+    )
+    job_file.write_text(job.model_dump_json())
+    job_file.chmod(0o600)  # it holds the passphrase
+    place = Path(checks.__file__).parent
+    argv: Sequence[str | Path] = [
+        *(sys.executable, "-m", "pytest", place, "--rootdir", place, "-c", os.devnull),
+        *("-p", "builder.machine.plugin", "--boot-test-job", job_file),
+        *("-p", "no:cacheprovider", "-p", "no:terminal", "--import-mode", "importlib"),
+        *("--timeout", str(CHECK_TIMEOUT)),
+        *(("-n", str(wanted.workers)) if wanted.workers > 1 else ()),
+    ]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONDONTWRITEBYTECODE": "1"}
+    run(argv, env=environment, stdout=None, check=False)
+
+
+def read_records(folder: Path) -> list[CheckRecord]:
+    """What the checks left, in the order of their groups."""
+    found = [CheckRecord.model_validate_json(path.read_text()) for path in (folder / CHECKS).glob("*.json")]
+    return sorted((r for r in found if r.id != BOOT), key=lambda r: (r.group, r.id))

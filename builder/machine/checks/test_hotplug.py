@@ -1,0 +1,109 @@
+"""Do keyboard, pointer and monitor work in a container after they were unplugged and plugged in again?
+
+Each check fails with seatsmith-udev-forward stopped: X then never learns that a device has come back.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from builder.machine.bench import SeatInTest
+from builder.machine.desktop import Desktop
+
+Show = Callable[[str], Path | None]
+QUICK = 20.0  # seconds until a device that was plugged in works
+
+pytestmark = [
+    pytest.mark.needs("container", "network"),
+    pytest.mark.defect("host", "systemctl stop seatsmith-udev-forward@{guest}.service"),
+]
+
+
+def replug(seat: SeatInTest, kind: str) -> None:
+    seat.machine.unplug(kind)
+    seat.machine.plug(kind)
+
+
+def expect_click(desktop: Desktop) -> None:
+    def clicked() -> bool:
+        desktop.machine.click(400, 300)
+        return bool(desktop.clicks())
+
+    desktop.forget()
+    desktop.expect(clicked, f"a click reaches {desktop.name}", timeout=QUICK)
+
+
+@pytest.mark.check("A keyboard that is replugged on the container's terminal works there at once")
+def test_keyboard_on_own_terminal(seat: SeatInTest, show: Show) -> None:
+    seat.guest.switch_to()
+    seat.guest.open_recorder()
+    replug(seat, "keyboard")
+    seat.guest.eventually_types("k", timeout=QUICK)
+    show("typed on the replugged keyboard")
+
+
+@pytest.mark.check("A keyboard that is replugged on the host's terminal works in the container afterwards")
+def test_keyboard_on_other_terminal(seat: SeatInTest) -> None:
+    seat.guest.switch_to()
+    seat.guest.open_recorder()
+    seat.host.switch_to()
+    replug(seat, "keyboard")
+    seat.guest.switch_to(insist=True, timeout=QUICK)
+    seat.guest.eventually_types("o", timeout=QUICK)
+
+
+@pytest.mark.check("A second keyboard works in the container, and goes on when the first is pulled out")
+def test_new_keyboard(seat: SeatInTest) -> None:
+    seat.guest.switch_to()
+    seat.guest.open_recorder()
+    seat.machine.plug("usb-keyboard", "second-keyboard")
+    seat.machine.unplug("keyboard")
+    seat.guest.eventually_types("n", timeout=QUICK)
+
+
+@pytest.mark.check("A pointer that is replugged on the container's terminal works there at once")
+def test_pointer(seat: SeatInTest, show: Show) -> None:
+    seat.guest.switch_to()
+    seat.guest.open_recorder()
+    replug(seat, "tablet")
+    expect_click(seat.guest)
+    show("clicked with the replugged pointer")
+
+
+@pytest.mark.check("A keyboard can be replugged twenty times in a row")
+def test_twenty_replugs(seat: SeatInTest) -> None:
+    seat.guest.switch_to()
+    seat.guest.open_recorder()
+    for _ in range(20):
+        replug(seat, "keyboard")
+    seat.guest.forget()
+    seat.guest.eventually_types("t", timeout=QUICK)
+
+
+@pytest.mark.check("The container learns of a monitor that is plugged in")
+def test_monitor(seat: SeatInTest) -> None:
+    seat.guest.switch_to()
+    log = "/run/seatsmith-drm"
+    seat.guest.shell.succeed(
+        f"setsid -f timeout 120 stdbuf -oL udevadm monitor --udev --subsystem-match=drm >{log} 2>&1"
+    )
+    seat.guest.shell.wait_until_succeeds(f"grep -q UDEV {log}", timeout=30)
+    seat.host.shell.succeed("echo 1 >/sys/kernel/debug/dri/0/Virtual-1/trigger_hotplug")
+    seat.guest.shell.wait_until_succeeds(f"grep -q 'change .*card0 .drm' {log}", timeout=QUICK)
+
+
+@pytest.mark.check("Devices still work in a container that was restarted with its forwarder")
+@pytest.mark.slow
+def test_replug_after_restart(seat: SeatInTest) -> None:
+    seat.host.switch_to()
+    host, name = seat.host.shell, seat.guest.name
+    stopped = host.run(f"systemctl is-active seatsmith-udev-forward@{name}.service").status != 0
+    host.succeed(f"systemctl restart systemd-nspawn@{name}.service", timeout=180)
+    if stopped:  # the seeded defect; a restart of the container heals it
+        host.succeed(f"systemctl stop seatsmith-udev-forward@{name}.service")
+    seat.guest.wait_until_up(timeout=180)
+    seat.guest.switch_to()
+    seat.guest.open_recorder()
+    replug(seat, "keyboard")
+    seat.guest.eventually_types("r", timeout=QUICK)

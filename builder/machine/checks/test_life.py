@@ -1,0 +1,86 @@
+"""Does a container start, stop and restart cleanly, and does a person get in by typing a password?"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from builder.machine.bench import SeatInTest
+from builder.machine.ready import restart
+from builder.machine.shell import Shell, until
+
+Show = Callable[[str], Path | None]
+PASSWORD = "opensesame7"
+CRASHES = r"dumped core|code=dumped|segfault at|general protection fault|Oops:|BUG:"
+NO_AUTOLOGIN = (
+    f"echo {{user}}:{PASSWORD} | chpasswd && "
+    "printf '[Seat:*]\\nautologin-user=\\n' >/etc/lightdm/lightdm.conf.d/99-boot-test.conf && "
+    "systemctl restart lightdm.service"
+)
+
+pytestmark = pytest.mark.needs("container")
+
+
+@pytest.mark.check("Nothing failed and nothing crashed while the seat started")
+@pytest.mark.defect("guest", "systemd-run --quiet --unit=seeded --wait false; true")
+def test_nothing_failed(seat: SeatInTest) -> None:
+    for desktop in seat.desktops:
+        failed = desktop.shell.succeed("systemctl list-units --failed --plain --no-legend").strip()
+        assert not failed, f"failed units of {desktop.name}:\n{failed}"
+        crashed = desktop.shell.run(f"journalctl -b --no-pager -o cat | grep -E '{CRASHES}'").output.strip()
+        assert not crashed, f"{desktop.name} logged crashes:\n{crashed}"
+
+
+@pytest.mark.check("A container's volume is closed when the container has stopped, and opens again with it")
+@pytest.mark.needs("volume")
+@pytest.mark.defect("host", "cd /var/lib/machines/{guest}/etc && setsid -f sleep 600 >/dev/null 2>&1")
+def test_volume_closes(seat: SeatInTest) -> None:
+    host, name = seat.host.shell, seat.guest.name
+    seat.host.switch_to()
+    host.succeed(f"systemctl stop systemd-nspawn@{name}.service", timeout=120)
+    until(lambda: closed(host, name), f"the volume of {name} is closed", timeout=20)
+    host.succeed(f"systemctl start systemd-nspawn@{name}.service", timeout=120)
+    assert not closed(host, name)
+
+
+def closed(host: Shell, name: str) -> bool:
+    return host.run(f"test ! -e /dev/mapper/{name} && ! findmnt /var/lib/machines/{name}").status == 0
+
+
+@pytest.mark.check("A restarted container comes back on its terminal and can be typed at")
+@pytest.mark.defect("guest", "systemctl mask lightdm.service")
+def test_restart(seat: SeatInTest, show: Show) -> None:
+    host, name = seat.host.shell, seat.guest.name
+    seat.host.switch_to()
+    host.succeed(f"systemctl restart systemd-nspawn@{name}.service", timeout=180)
+    seat.guest.wait_until_up(timeout=180)
+    seat.guest.switch_to()
+    seat.guest.open_recorder()
+    show("typed at after the restart")
+
+
+@pytest.mark.check("A person logs in at the greeter by typing the password")
+@pytest.mark.defect("guest", "sed -i '1i auth required pam_deny.so' /etc/pam.d/lightdm")
+def test_greeter(seat: SeatInTest, show: Show) -> None:
+    desktop = seat.guest
+    user = desktop.facts.user or "user"
+    desktop.switch_to()
+    desktop.shell.succeed(NO_AUTOLOGIN.format(user=user), timeout=90)
+    desktop.wait_for_greeter(timeout=90)
+    desktop.switch_to()
+    seat.machine.wait_for_text(user, timeout=60)
+    show("the greeter waits for the password")
+    seat.machine.type_text(f"{PASSWORD}\n")
+    desktop.wait_for_session(user, timeout=60)
+    seat.machine.wait_for_screen(still=2.0, timeout=30)
+    show("after the password was typed")
+
+
+@pytest.mark.check("The seat reboots while everything is up, and comes back with everything up")
+@pytest.mark.slow
+@pytest.mark.defect("host", "systemctl mask --runtime reboot.target systemd-reboot.service")
+def test_reboot(seat: SeatInTest, show: Show) -> None:
+    restart(seat.machine, seat.subject)
+    seat.guest.switch_to()
+    seat.guest.open_recorder()
+    show("typed at after the reboot")

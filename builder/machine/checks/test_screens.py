@@ -1,0 +1,106 @@
+"""Does each environment have its own terminal, and do keys and pointer reach the one on screen alone?"""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from builder.machine.bench import SeatInTest
+from builder.machine.errors import Unmet
+
+Show = Callable[[str], Path | None]
+STOP_X = "pkill -STOP -x Xorg"  # it holds its terminal and does nothing: a wedged graphics driver
+CLIENTS = "cat /sys/kernel/debug/dri/0/clients"
+LEAK = (  # copies what the host's window is sent to where the container's is recorded
+    "setsid -f sh -c 'while sleep 0.3; do cat /run/seatsmith-typed; done "
+    ">>/proc/$(machinectl show {guest} -p Leader --value)/root/run/seatsmith-typed' >/dev/null 2>&1"
+)
+
+pytestmark = pytest.mark.needs("container")
+
+
+@pytest.mark.check("Each environment's X server runs on its own virtual terminal")
+@pytest.mark.defect("guest", "systemctl stop lightdm.service")
+def test_own_terminal(seat: SeatInTest) -> None:
+    for desktop in seat.desktops:
+        servers = desktop.x_servers()
+        assert len(servers) == 1, f"{desktop.name} has {len(servers)} X servers"
+        assert re.search(rf"\bvt{desktop.vt}\b", servers[0]), f"{desktop.name}: {servers[0]}"
+
+
+@pytest.mark.check("The screen says which environment it shows")
+@pytest.mark.defect("guest", "pkill i3bar")
+def test_name_on_screen(seat: SeatInTest, show: Show) -> None:
+    for desktop in reversed(seat.desktops):
+        desktop.switch_to()
+        seat.machine.wait_for_text(rf"{desktop.name}\b.*\bVT{desktop.vt}\b", timeout=30)
+        show(f"{desktop.name} on VT{desktop.vt}")
+
+
+@pytest.mark.check("The graphics card obeys the X server of the terminal on screen, and no other")
+@pytest.mark.defect("guest", STOP_X)
+def test_drm_master(seat: SeatInTest) -> None:
+    for desktop in [*seat.desktops, *seat.desktops]:
+        desktop.switch_to()
+        mine = f"vt{desktop.vt}"
+        desktop.expect(
+            lambda mine=mine: masters(seat) == [mine],  # type: ignore[misc]
+            f"the X server on {mine} is the card's only master",
+        )
+
+
+def masters(seat: SeatInTest) -> list[str]:
+    """The terminals of those X servers that command the graphics card now."""
+    found = []
+    for row in seat.machine.host.succeed(CLIENTS).splitlines()[1:]:
+        words = row.split()
+        if words[3] == "y":
+            argv = seat.machine.host.succeed(f"tr '\\0' ' ' </proc/{words[1]}/cmdline")
+            found += [word for word in argv.split() if re.fullmatch(r"vt\d+", word)]
+    return found
+
+
+@pytest.mark.check("Ctrl+Alt+F… changes between environments twenty times in a row")
+@pytest.mark.defect("guest", STOP_X)
+def test_twenty_switches(seat: SeatInTest, show: Show) -> None:
+    for _ in range(20 // len(seat.desktops)):
+        for desktop in reversed(seat.desktops):
+            desktop.switch_to(timeout=30)
+    seat.guest.switch_to(timeout=30)
+    show("after twenty switches")
+
+
+@pytest.mark.check("Keys and clicks reach the environment on screen and no other")
+@pytest.mark.defect("host", LEAK)
+def test_input_stays(seat: SeatInTest, show: Show) -> None:
+    for desktop in reversed(seat.desktops):
+        desktop.switch_to()
+        desktop.open_recorder()
+    for desktop in seat.desktops:
+        desktop.switch_to()
+        word = f"secret of {desktop.name}"
+        for other in seat.desktops:
+            other.forget()
+        desktop.eventually_types("x", timeout=20)
+        seat.machine.type_text(word)
+        desktop.expect(lambda d=desktop, w=word: w in d.letters(), f"{word!r} arrives")  # type: ignore[misc]
+        seat.machine.click(500, 400)
+        desktop.expect(lambda d=desktop: bool(d.clicks()), "a click arrives")  # type: ignore[misc]
+        show(f"{desktop.name} was typed and clicked at")
+        for other in seat.desktops:
+            if other is not desktop and other.typed():
+                raise Unmet(f"what was meant for {desktop.name} reached {other.name}: {other.typed()!r}")
+
+
+@pytest.mark.check("Changing terminals works while the container's processors are busy")
+@pytest.mark.defect("guest", STOP_X)
+def test_switches_under_load(seat: SeatInTest, show: Show) -> None:
+    seat.guest.switch_to()
+    seat.guest.open_recorder()
+    seat.guest.shell.succeed("for n in 1 2 3; do setsid -f timeout 60 sh -c 'while :; do :; done'; done")
+    for _ in range(3):
+        seat.host.switch_to()
+        seat.guest.switch_to()
+    seat.guest.eventually_types("z", timeout=60)
+    show("typed under load")

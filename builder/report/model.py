@@ -1,0 +1,32 @@
+"""What does a boot test's report say?"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from builder.machine.evidence import CheckRecord
+
+
+@dataclass(frozen=True)
+class Report:
+    """A run: the boot's record first, then the checks'; ``timeline`` has the marks of the boot."""
+
+    seat: str
+    folder: Path
+    records: list[CheckRecord]
+    timeline: Path
+
+    @property
+    def failed(self) -> list[CheckRecord]:
+        return [record for record in self.records if record.outcome != "passed"]
+
+    @property
+    def ok(self) -> bool:
+        return bool(self.records) and not self.failed
+
+    @property
+    def page(self) -> Path:
+        return self.folder / "report.html"
+
+    @property
+    def junit(self) -> Path:
+        return self.folder / "junit.xml"
