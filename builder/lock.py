@@ -1,38 +1,69 @@
 """What exactly goes into an image? The lock names every input by size and digest."""
 
 import json
-from pathlib import Path
-from typing import Any, Literal
+import re
+from datetime import date
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from builder.errors import InputError
 from builder.files import write_atomic
-from builder.sources import Source
+from builder.profile.checks import ProfileName
+from builder.profile.model import Distribution
+from builder.sources import STANDIN_SCHEME, Source
 
 FORMAT = 1
+MAX_LOCK = 64 << 20  # bytes; one of a thousand packages has 0.4 MiB
+MAX_FILE = 1 << 40  # bytes
+RENEW = "renew it with: seatsmith lock PROFILE"
+
+
+def safe_path(text: str) -> str:
+    """A path that stays below a mirror's URL and needs no quoting in it."""
+    parts = text.split("/")
+    if not re.fullmatch(r"[A-Za-z0-9/@._+:~^=,!-]+", text) or not parts or {"", ".", ".."} & set(parts):
+        raise ValueError(f"{text!r} is not a plain relative path")
+    return text
+
+
+def mirror_url(text: str) -> str:
+    if not re.fullmatch(rf"(https?|file)://[!-~]+|{STANDIN_SCHEME}[!-~]*", text):
+        raise ValueError(f"{text!r} is not a mirror's URL")
+    return text
+
+
+def real_date(text: str) -> str:
+    if not re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", text) or date.fromisoformat(text).year < 2000:
+        raise ValueError(f"{text!r} is not a date of this century")
+    return text
+
+
+Word = Annotated[str, Field(pattern=r"^[!-~]*$", max_length=255)]
+RepositoryName = Annotated[str, Field(pattern=r"^[A-Za-z0-9@_+][A-Za-z0-9@._+-]*$", max_length=64)]
 
 
 class LockedFile(BaseModel):
     """One file of a mirror, as the lock pins it."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     kind: Literal["package", "database", "signature", "stage", "tree", "index"]
-    repository: str
+    repository: RepositoryName
     """Which of the lock's mirrors it comes from: a key of ``Lock.mirrors``."""
-    path: str
+    path: Annotated[str, Field(max_length=1024), AfterValidator(safe_path)]
     """Relative to the mirror's URL."""
-    size: int = Field(ge=0)
+    size: int = Field(ge=0, le=MAX_FILE)
     """Bytes."""
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
-    name: str = ""
-    version: str = ""
+    name: Word = ""
+    version: Word = ""
     sha512: str = Field("", pattern=r"^([0-9a-f]{128})?$")
 
     @property
     def filename(self) -> str:
-        return self.path.rsplit("/", 1)[-1]
+        return PurePosixPath(self.path).name
 
     @property
     def title(self) -> str:
@@ -43,19 +74,32 @@ class LockedFile(BaseModel):
 class Lock(BaseModel):
     """The exact inputs of one profile's image, from one source."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     format: Literal[1] = 1
-    profile: str
-    distribution: str
+    profile: ProfileName
+    distribution: Distribution
     source: Source
-    snapshot: str
+    snapshot: Annotated[str, AfterValidator(real_date)]
     """Date of the mirror's state, YYYY-MM-DD; also the image's version and SOURCE_DATE_EPOCH."""
-    request: str
+    request: str = Field(pattern=r"^[0-9a-f]{64}$")
     """Digest of what the profile asked for (packages, repositories); a lock made for another is stale."""
-    mirrors: dict[str, str]
+    mirrors: dict[RepositoryName, Annotated[str, AfterValidator(mirror_url)]]
     """URL of each repository; the stand-in's are ``standin:`` plus a path, since its port changes."""
     files: list[LockedFile]
+
+    @model_validator(mode="after")
+    def fits_together(self) -> Self:
+        places = set()
+        for file in self.files:
+            if file.repository not in self.mirrors:
+                raise ValueError(
+                    f"{file.path} is said to come from {file.repository!r}, which has no mirror"
+                )
+            if (place := (file.repository, file.path)) in places:
+                raise ValueError(f"{file.repository} {file.path} is there twice")
+            places.add(place)
+        return self
 
     def packages(self) -> list[LockedFile]:
         return [f for f in self.files if f.kind == "package"]
@@ -79,23 +123,37 @@ def write_lock(path: Path, lock: Lock) -> None:
 def read_lock(path: Path) -> Lock:
     """Read a lock. Raises InputError naming what is wrong in it."""
     try:
-        text = path.read_text(errors="replace")
+        with path.open("rb") as f:
+            data = f.read(MAX_LOCK + 1)
     except FileNotFoundError as e:
         raise InputError(f"there is no lock {path}", hint="make one with: seatsmith lock PROFILE") from e
-    return parse_lock(text, path)
+    except OSError as e:
+        raise InputError(f"cannot read the lock {path}: {e.strerror}") from e
+    return parse_lock(data, path)
 
 
-def parse_lock(text: str, path: Path) -> Lock:
-    """Read a lock's text; ``path`` is what errors name."""
+def parse_lock(data: bytes, path: Path) -> Lock:
+    """Read a lock's bytes; ``path`` is what errors name."""
+    if len(data) > MAX_LOCK:
+        raise InputError(f"{path}: not a lock: larger than {MAX_LOCK >> 20} MiB", hint=RENEW)
     try:
-        data: Any = json.loads(text)
-    except ValueError as e:
-        raise InputError(f"{path}: not a lock: {e}", hint="renew it with: seatsmith lock PROFILE") from e
+        text = data.decode()
+        json.loads(text, object_pairs_hook=without_duplicates)
+    except (ValueError, RecursionError) as e:
+        raise InputError(f"{path}: not a lock: {e}", hint=RENEW) from e
     try:
-        return Lock.model_validate(data)
+        return Lock.model_validate_json(text)
     except ValidationError as e:
         first = e.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise InputError(
-            f"{path}: {where}: {first['msg']}", hint="renew it with: seatsmith lock PROFILE"
-        ) from e
+        what = first["msg"].removeprefix("Value error, ")
+        raise InputError(f"{path}: {where}: {what}" if where else f"{path}: {what}", hint=RENEW) from e
+
+
+def without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """JSON leaves open which of two equal keys counts; a lock must not."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"the key {next(k for k in keys if keys.count(k) > 1)!r} is there twice")
+    return found

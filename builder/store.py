@@ -7,26 +7,27 @@ is checked again on the way out, since disks and people change files.
 import io
 import shutil
 import tarfile
-import time
+import threading
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from builder import ui
 from builder.errors import InputError, MachineError, TrustError
-from builder.files import CHUNK, file_digest, no_space_named
-from builder.lock import Lock, LockedFile, lock_text, parse_lock
+from builder.files import CHUNK, exclusive, file_digest, no_space_named
+from builder.lock import MAX_LOCK, Lock, LockedFile, lock_text, parse_lock
 
 if TYPE_CHECKING:
     import httpx
 
 LOCK_MEMBER = "lock.json"
-MAX_LOCK = 64 << 20  # bytes
 PARALLEL = 8
 ATTEMPTS = 4
 TIMEOUT = 20.0  # seconds without a byte
+PAUSE = 0.5  # seconds before the second try, doubled for each further one
 MAX_REDIRECTS = 5
-RETRY_STATUS = {408, 425, 429, 500, 502, 503, 504}
+RANGE_REFUSED = 416
+RETRY_STATUS = {408, RANGE_REFUSED, 425, 429, 500, 502, 503, 504}
 
 
 class Store:
@@ -83,29 +84,36 @@ class Store:
         ``urls`` gives each repository's URL now. Raises TrustError for a wrong file, MachineError for a
         mirror that cannot be used.
         """
-        missing = [f for f in lock.files if not self.has(f)]
-        if not missing:
+        if all(self.has(f) for f in lock.files):
             return
+        with exclusive(self.root / "fetch.lock", "the store", wait=True), no_space_named(self.root):
+            missing: dict[str, LockedFile] = {}  # asked again: somebody may have fetched it meanwhile
+            for file in lock.files:
+                if not self.has(file):
+                    missing.setdefault(file.sha256, file)
+            if missing:
+                self.fetch_all(list(missing.values()), urls)
+
+    def fetch_all(self, missing: list[LockedFile], urls: dict[str, str]) -> None:
         import httpx
 
-        self.root.mkdir(parents=True, exist_ok=True)
-        total = sum(f.size for f in missing)
+        stop = threading.Event()
         limits = httpx.Limits(max_connections=PARALLEL)
         with (
-            ui.current().step(f"Fetching {len(missing)} files", total=total) as meter,
+            ui.current().step(f"Fetching {len(missing)} files", total=sum(f.size for f in missing)) as meter,
             httpx.Client(
                 timeout=TIMEOUT, limits=limits, max_redirects=MAX_REDIRECTS, follow_redirects=True
             ) as http,
             ThreadPoolExecutor(PARALLEL) as pool,
-            no_space_named(self.root),
         ):
-            jobs = [pool.submit(fetch_one, self, http, f, urls[f.repository], meter) for f in missing]
+            jobs = [pool.submit(fetch_one, self, http, f, urls[f.repository], meter, stop) for f in missing]
             try:
                 wait(jobs, return_when=FIRST_EXCEPTION)
                 for job in jobs:
                     if job.done():
                         job.result()
             finally:
+                stop.set()  # what still runs ends at its next block; what it has is kept for a resume
                 pool.shutdown(wait=True, cancel_futures=True)
 
     def export(self, lock: Lock, archive: Path) -> int:
@@ -144,20 +152,32 @@ class Store:
             if content is None or (info.name not in named and (lock or info.name != LOCK_MEMBER)):
                 raise InputError(f"{archive}: {info.name!r} does not belong into a store export")
             if lock is None:
-                lock = parse_lock(content.read(MAX_LOCK).decode(errors="replace"), archive)
+                lock = parse_lock(content.read(MAX_LOCK + 1), archive)
                 named = {f.sha256: f for f in lock.files}
                 continue
             part = self.root / f"{info.name}.import"
-            with part.open("wb") as f:
-                shutil.copyfileobj(content, f, CHUNK)
-            self.adopt(part, named[info.name])
+            try:
+                with part.open("wb") as f:
+                    shutil.copyfileobj(content, f, CHUNK)
+                self.adopt(part, named[info.name])
+            finally:
+                part.unlink(missing_ok=True)
             taken += 1
         if lock is None:
             raise InputError(f"{archive} holds no lock")
+        for file in lock.files:
+            if not self.has(file):
+                raise InputError(f"{archive} lacks {file.title} ({file.filename}), which its lock names")
         return lock, taken
 
 
-def fetch_one(store: Store, http: "httpx.Client", file: LockedFile, base: str, meter: ui.Meter) -> Path:
+class Stopped(Exception):
+    """Another download has failed, or the user has had enough."""
+
+
+def fetch_one(
+    store: Store, http: "httpx.Client", file: LockedFile, base: str, meter: ui.Meter, stop: threading.Event
+) -> Path:
     """Fetch one file, trying again where that can help."""
     import httpx
 
@@ -165,17 +185,23 @@ def fetch_one(store: Store, http: "httpx.Client", file: LockedFile, base: str, m
     part = store.root / f"{file.sha256}.part"
     problem = ""
     for attempt in range(ATTEMPTS):
-        if attempt:
-            time.sleep(min(8.0, 0.5 * 2**attempt))
+        if attempt and stop.wait(PAUSE * 2 ** (attempt - 1)):
+            raise Stopped
+        resumed = part.exists()
         try:
-            problem = download(http, url, part, file.size, meter)
+            problem = download(http, url, part, file.size, meter, stop)
         except httpx.TooManyRedirects:
             part.unlink(missing_ok=True)
             raise MachineError(f"{url}: more than {MAX_REDIRECTS} redirects") from None
-        except httpx.HTTPError as e:
+        except (httpx.HTTPError, httpx.InvalidURL) as e:
             problem = f"{type(e).__name__}: {e}".rstrip(": ")
         if not problem:
-            return store.adopt(part, file)
+            try:
+                return store.adopt(part, file)
+            except TrustError:
+                if not resumed:
+                    raise
+                problem = "the part that was there before did not fit"  # fetched anew as a whole
         if problem.startswith("HTTP status ") and int(problem.split()[-1]) not in RETRY_STATUS:
             break
     raise MachineError(
@@ -184,23 +210,33 @@ def fetch_one(store: Store, http: "httpx.Client", file: LockedFile, base: str, m
     )
 
 
-def download(http: "httpx.Client", url: str, part: Path, size: int, meter: ui.Meter) -> str:
-    """Download into ``part``, going on where an earlier try stopped; return what went wrong, or nothing."""
+def download(
+    http: "httpx.Client", url: str, part: Path, size: int, meter: ui.Meter, stop: threading.Event
+) -> str:
+    """Download into ``part``, going on where an earlier try stopped; return what went wrong, or nothing.
+
+    Of a file that is longer than it should be, one block too much is kept: its digest is refused.
+    """
     have = part.stat().st_size if part.exists() else 0
     if have >= size:
         part.unlink(missing_ok=True)
         have = 0
-    headers = {"Range": f"bytes={have}-"} if have else {}
+    # as it is: a transfer encoding would count other bytes than the lock does
+    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
     with http.stream("GET", url, headers=headers) as answer:
         if answer.status_code not in (200, 206):
+            if answer.status_code == RANGE_REFUSED:  # what is there is no beginning of the mirror's file
+                part.unlink(missing_ok=True)
             return f"HTTP status {answer.status_code}"
         if answer.status_code == 200:
             have = 0
         with part.open("ab" if have else "wb") as f:
-            for block in answer.iter_raw(CHUNK):
+            for block in answer.iter_raw():
+                if stop.is_set():
+                    raise Stopped
                 have += len(block)
-                if have > size:
-                    return ""  # too long: the digest check says what came
                 f.write(block)
                 meter.advance(len(block))
+                if have > size:
+                    return ""
     return "" if have == size else f"the connection ended after {have} of {size} bytes"

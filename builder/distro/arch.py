@@ -20,6 +20,7 @@ from builder.errors import InputError
 from builder.files import file_digest, json_digest
 from builder.lock import Lock
 from builder.profile import Profile
+from builder.profile.model import Distribution
 from builder.project import Project
 from builder.run import ProgramError
 from builder.sources import STANDIN_SCHEME, Source, reachable
@@ -179,7 +180,7 @@ def resolve_with_pacman(
     files = pin_databases(sync, names, store) + pin_packages(found, urls, store)
     return Lock(
         profile=profile.name,
-        distribution="arch",
+        distribution=Distribution.ARCH,
         source=source,
         snapshot=snapshot,
         request=Arch().request(profile, project),
