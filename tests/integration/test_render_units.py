@@ -1,0 +1,71 @@
+"""The rendered units, judged by systemd: does it accept every line, and how exposed are the services?"""
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from builder.render import Container, HostDisk, Volume, render_host, render_image
+from builder.tools import Tools
+from tests.support.render import UUID, shipped
+
+pytestmark = pytest.mark.tools
+
+UNITS = "usr/lib/systemd/system"
+PROGRAMS = ("systemd-cryptsetup", "systemd-nspawn", "systemd-tmpfiles", "umount")
+EXPOSURE = re.compile(r"Overall exposure level for \S+: ([0-9.]+)")
+
+
+@pytest.fixture
+def root(tools: Tools, tmp_path: Path) -> Path:
+    """The root of a host with one container: units of systemd, of the image and of the bundle."""
+    shutil.copytree((tools.root or Path("/")) / UNITS, tmp_path / UNITS, symlinks=True)
+    shutil.copytree(Path("mkosi.extra/usr"), tmp_path / "usr", symlinks=True, dirs_exist_ok=True)
+    host = shipped("private")
+    render_image(host, tmp_path)
+    disk = HostDisk(esp="PARTUUID=55550001-4444-4444-8444-444444444444")
+    render_host(host, [Container(shipped("work"), Volume(UUID))], tmp_path, disk=disk)
+    for name in PROGRAMS:
+        program = tmp_path / "usr/bin" / name
+        program.parent.mkdir(exist_ok=True)
+        program.touch(mode=0o755)
+    return tmp_path
+
+
+def own_units(root: Path) -> list[str]:
+    """Every unit that Seatsmith brings or changes, templates with the container's name."""
+    found = {p.name for p in (root / "etc/systemd/system").iterdir() if p.is_file() and not p.is_symlink()}
+    found |= {p.name for p in (root / UNITS).glob("seatsmith-*")}
+    return sorted({name.replace("@.", "@work.") for name in found} | {"systemd-nspawn@work.service"})
+
+
+def verify(tools: Tools, root: Path, units: list[str]) -> str:
+    argv = ["systemd-analyze", "verify", f"--root={root}", "--man=no", "--generators=no"]
+    result = tools.run([*argv, "--recursive-errors=yes", *units], check=False)
+    said = result.stderr.decode()
+    assert result.returncode == 0 or said, "systemd-analyze said nothing about what is wrong"
+    return said
+
+
+def test_systemd_accepts_every_line_of_the_rendered_units(tools: Tools, root: Path) -> None:
+    units = own_units(root)
+    assert "systemd-cryptsetup@work.service" in units
+    assert "seatsmith-role-host.service" in units
+    assert verify(tools, root, units) == ""
+
+
+def test_systemd_would_notice_a_word_that_it_does_not_know(tools: Tools, root: Path) -> None:
+    drop_in = root / "etc/systemd/system/systemd-nspawn@work.service.d/50-seatsmith.conf"
+    drop_in.write_text(drop_in.read_text() + "DeviceAlow=/dev/tty8 rw\n")
+    assert "Unknown key" in verify(tools, root, ["systemd-nspawn@work.service"])
+
+
+@pytest.mark.parametrize(("unit", "most"), [("seatsmith-udev-forward@work.service", 2.2)])
+def test_a_service_of_ours_is_as_closed_as_it_can_be(
+    unit: str, most: float, tools: Tools, root: Path
+) -> None:
+    argv = ["systemd-analyze", "security", "--offline=yes", "--no-pager", f"--root={root}", unit]
+    found = EXPOSURE.search(tools.run(argv, check=False).text)
+    assert found, "systemd-analyze gave no figure"
+    assert float(found.group(1)) <= most
