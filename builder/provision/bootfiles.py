@@ -15,7 +15,7 @@ from pathlib import Path
 
 from builder.errors import InputError
 from builder.provision.seatdisk import NEW, PREVIOUS, SeatDisk
-from builder.run import Arg, ProgramError
+from builder.run import Arg, ProgramError, run
 from builder.seat.overlay import UKIS, entry_text
 from builder.seat.plan import Plan
 from builder.tools import Tools
@@ -55,13 +55,14 @@ class BootFiles:
 
     def __init__(self, medium: Medium, partition: gpt.Partition, tools: Tools, scratch: Path) -> None:
         self._medium, self._partition, self._tools = medium, partition, tools
-        self.image = scratch / "esp"
+        self.image, self._before = scratch / "esp", scratch / "esp-before"
         with self.image.open("wb") as f:
             f.truncate(partition.size)
             for at in range(0, partition.size, COPY):
                 data = medium.read(partition.start + at, min(COPY, partition.size - at))
                 if any(data):
                     os.pwrite(f.fileno(), data, at)
+        run(["cp", "--sparse=always", self.image, self._before])
         with self.image.open("rb") as f:
             self._fat = read_layout(f.read(SECTOR))
 
@@ -114,19 +115,24 @@ class BootFiles:
         at = self._fat.cluster_at(int(match[1]))
         if self._medium.read(self._partition.start + at, SECTOR) != self.text(name):
             raise InputError(f"{name} is not where the EFI system partition says it is")
-        with self.image.open("r+b") as f:
-            os.pwrite(f.fileno(), content, at)
+        for path in (self.image, self._before):
+            with path.open("r+b") as f:
+                os.pwrite(f.fileno(), content, at)
         self._medium.write(self._partition.start + at, content)
         self._medium.sync()
 
     def changes(self) -> tuple[list[int], list[int], list[int]]:
-        """Sectors in which copy and disk differ: in clusters free on the disk, tables, clusters in use."""
-        table = self._medium.read(self._partition.start + self._fat.tables, self._fat.table_size)
+        """Sectors that mtools changed: in clusters that were free, in the tables, in clusters in use.
+
+        Compared with the copy as it was, not with the disk: what was misread must not be written back.
+        """
+        with self._before.open("rb") as f:
+            table = os.pread(f.fileno(), self._fat.table_size, self._fat.tables)
         fresh: list[int] = []
         tables: list[int] = []
         used: list[int] = []
-        with self.image.open("rb") as f:
-            for at in self._differing(f.fileno()):
+        with self.image.open("rb") as new, self._before.open("rb") as old:
+            for at in self._differing(new.fileno(), old.fileno()):
                 if at < self._fat.data:
                     tables.append(at)
                     continue
@@ -135,10 +141,9 @@ class BootFiles:
                 (fresh if free else used).append(at)
         return fresh, tables[::-1], used  # the second table before the first
 
-    def _differing(self, fd: int) -> Iterator[int]:
+    def _differing(self, new: int, old: int) -> Iterator[int]:
         for at in range(0, self._partition.size, COPY):
-            ours = os.pread(fd, COPY, at)
-            theirs = self._medium.read(self._partition.start + at, min(COPY, self._partition.size - at))
+            ours, theirs = os.pread(new, COPY, at), os.pread(old, COPY, at)
             if ours == theirs:
                 continue
             for inner in range(0, len(ours), SECTOR):
@@ -147,9 +152,11 @@ class BootFiles:
 
     def _write(self, sectors: list[int]) -> None:
         """Write sectors of the copy, neighbours at once, and sync."""
-        with self.image.open("rb") as f:
+        with self.image.open("rb") as f, self._before.open("r+b") as before:
             for start, end in runs(sectors):
-                self._medium.write(self._partition.start + start, os.pread(f.fileno(), end - start, start))
+                data = os.pread(f.fileno(), end - start, start)
+                self._medium.write(self._partition.start + start, data)
+                os.pwrite(before.fileno(), data, start)
         if sectors:
             self._medium.sync()
 

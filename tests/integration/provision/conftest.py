@@ -1,0 +1,45 @@
+"""What do the tests of provisioning start from? A disk with the tiny seat on it, written once and copied."""
+
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from builder.tools import Tools
+from tests.support.faults import copy_sparse
+from tests.support.gpgkeys import TestKey
+from tests.support.provisioned import Bench
+from tests.support.tinyseat import tiny_project
+
+FreshBench = Callable[[], Bench]
+
+
+@pytest.fixture(scope="session")
+def first_disk(tmp_path_factory: pytest.TempPathFactory, tools: Tools, release: TestKey) -> Path:
+    """A disk with version 1 of both environments."""
+    root = tmp_path_factory.mktemp("seat")
+    bench = Bench(tiny_project(root / "project", release), release, tools, root / "disk")
+    bench.apply()
+    return bench.disk
+
+
+@pytest.fixture(scope="session")
+def fresh(
+    tmp_path_factory: pytest.TempPathFactory, first_disk: Path, tools: Tools, release: TestKey
+) -> FreshBench:
+    """Makes a project of its own with a copy of that disk."""
+    root, numbers = tmp_path_factory.mktemp("benches"), itertools.count()
+
+    def make() -> Bench:
+        place = root / str(next(numbers))
+        place.mkdir()
+        copy_sparse(first_disk, place / "disk")
+        return Bench(tiny_project(place / "project", release), release, tools, place / "disk")
+
+    return make
+
+
+@pytest.fixture
+def bench(fresh: FreshBench) -> Bench:
+    return fresh()
