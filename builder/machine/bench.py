@@ -31,7 +31,7 @@ class Bench:
 
     def fresh(self) -> Machine:
         """The machine in its ready state."""
-        if not self.dirty and self.machine.plugs.as_started:
+        if not self.dirty and self.machine.as_started:
             with contextlib.suppress(GuestError):
                 self.machine.load_snapshot(READY)
                 if self.machine.agent.answers(20.0):

@@ -79,5 +79,5 @@ class Plugs:
 
     @property
     def as_started(self) -> bool:
-        """Whether exactly the devices of the start are plugged in: what a snapshot's loading asks for."""
+        """Whether exactly the devices of the start are plugged in."""
         return self.ports == FIRST

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from builder.machine import audio, input, screen
+from builder.machine import audio, input, screen, vnc
 from builder.machine.agent import Agent
 from builder.machine.errors import AgentSilent, MachineDied, QemuRefused, Unmet
 from builder.machine.hardware import DISK, Hardware
@@ -37,12 +37,14 @@ class Machine(Power):
         super().__init__(tools, hardware, name=name, overlay=overlay, display=display)
         self.host = HostShell(lambda: self.agent)
         self.plugs = Plugs()
+        self.monitor_changed = False
         self._agent: Agent | None = None
 
     # --- life
 
     def start(self, *, paused: bool = False) -> None:
         self.plugs = Plugs()
+        self.monitor_changed = False
         super().start(paused=paused)
 
     def crash(self) -> None:
@@ -143,6 +145,16 @@ class Machine(Power):
         """Pull a device out and wait until the guest has let go of it."""
         self.plugs.unplug(self.monitor, name, timeout)
 
+    def set_monitor(self, width: int, height: int) -> None:
+        """Have the guest find another monitor plugged in, which prefers this size."""
+        self.monitor_changed = True
+        vnc.set_desktop_size(self.files.display, width, height)
+
+    @property
+    def as_started(self) -> bool:
+        """Whether exactly what was plugged in at the start is: what a snapshot's loading asks for."""
+        return self.plugs.as_started and not self.monitor_changed
+
     # --- screen
 
     def screenshot(self, path: Path) -> Path:
@@ -156,18 +168,18 @@ class Machine(Power):
         return screen.read_text(self.screenshot(self.files.look), self.tools)
 
     def wait_for_text(self, pattern: str, *, timeout: float = WAIT) -> None:
-        """Wait until a regular expression matches the text on the screen, upper or lower case alike."""
+        """Wait until a regular expression matches the text on the screen, as one line, in any case."""
         last = ""
 
         def probe() -> bool:
             nonlocal last
-            last = self.screen_text()
+            last = " ".join(self.screen_text().split())
             return bool(re.search(pattern, last, re.IGNORECASE))
 
         try:
             until(probe, f"{pattern!r} on the screen", timeout=timeout, poll=1.0)
         except Unmet as e:
-            raise Unmet(f"{e}; it reads: {' '.join(last.split())[:600]}") from None
+            raise Unmet(f"{e}; it reads: {last[:600]}") from None
 
     def wait_for_screen(
         self,

@@ -63,10 +63,12 @@ class Shell(ABC):
         return last.output
 
     def unit(self, unit: str) -> dict[str, str]:
-        """The properties of a unit that say how it is."""
+        """The properties of a unit that say how it is; all unknown where systemd does not answer yet."""
         wanted = "LoadState,ActiveState,SubState,Result,Job"
-        text = self.succeed(f"systemctl show {shlex.quote(unit)} -p {wanted}")
-        return dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+        answer = self.run(f"systemctl show {shlex.quote(unit)} -p {wanted}")
+        if answer.status != 0:  # its PID 1 has only just begun
+            return {"LoadState": "unknown", "ActiveState": "unknown"}
+        return dict(line.split("=", 1) for line in answer.output.splitlines() if "=" in line)
 
     def wait_for_unit(self, unit: str, *, timeout: float = WAIT) -> None:
         """Wait until a unit is active. Raises Unmet at once where it failed or does not exist."""

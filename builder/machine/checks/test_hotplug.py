@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from builder.machine.bench import SeatInTest
 from builder.machine.desktop import Desktop
@@ -81,16 +82,27 @@ def test_twenty_replugs(seat: SeatInTest) -> None:
     seat.guest.eventually_types("t", timeout=QUICK)
 
 
+def screen_size(picture: Path | None) -> tuple[int, int]:
+    assert picture is not None
+    with Image.open(picture) as image:
+        return image.size
+
+
 @pytest.mark.check("The container learns of a monitor that is plugged in")
-def test_monitor(seat: SeatInTest) -> None:
+def test_monitor(seat: SeatInTest, show: Show) -> None:
     seat.guest.switch_to()
     log = "/run/seatsmith-drm"
     seat.guest.shell.succeed(
         f"setsid -f timeout 120 stdbuf -oL udevadm monitor --udev --subsystem-match=drm >{log} 2>&1"
     )
     seat.guest.shell.wait_until_succeeds(f"grep -q UDEV {log}", timeout=30)
-    seat.host.shell.succeed("echo 1 >/sys/kernel/debug/dri/0/Virtual-1/trigger_hotplug")
+    seat.machine.set_monitor(1280, 960)
     seat.guest.shell.wait_until_succeeds(f"grep -q 'change .*card0 .drm' {log}", timeout=QUICK)
+    seat.guest.expect(lambda: "1280x960" in seat.guest.x("xrandr"), "X offers the new monitor's size")
+    seat.guest.x("xrandr --output Virtual-1 --mode 1280x960")
+    seat.guest.expect(
+        lambda: screen_size(show("on the new monitor")) == (1280, 960), "the screen is 1280x960"
+    )
 
 
 @pytest.mark.check("Devices still work in a container that was restarted with its forwarder")
