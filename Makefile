@@ -25,6 +25,18 @@ verify: setup ## Build PROFILE again under other conditions and compare bit by b
 check: setup ## Check all profiles and seats
 	@$(SEATSMITH) check $(ARGS)
 
+##@ Seats
+seat: setup ## Write SEAT to an image file, from its images (built first where they are missing)
+	@for profile in $$($(SEATSMITH) seat profiles $(SEAT)); do \
+		test -e dist/$$profile/manifest.json || $(SEATSMITH) image $$profile --source $(SOURCE) || exit; done
+	@$(SEATSMITH) seat write $(SEAT) $(ARGS)
+boot-test: setup ## Boot SEAT in QEMU and check every promise; report in dist/boot-tests/SEAT
+	@test -e dist/seats/$(SEAT)/$(SEAT).img || $(MAKE) seat SEAT=$(SEAT) ARGS=
+	@$(SEATSMITH) boot-test $(SEAT) $(ARGS)
+run: setup ## Boot SEAT in QEMU for a person
+	@$(SEATSMITH) run $(SEAT) $(ARGS)
+
+##@ This machine
 doctor: setup ## Tell what this machine can do
 	@$(SEATSMITH) doctor $(ARGS)
 
@@ -48,4 +60,4 @@ help: ## Show this help
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
 		/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-.PHONY: image lock verify check doctor test lint hooks bench clean setup help
+.PHONY: image lock verify check seat boot-test run doctor test lint hooks bench clean setup help

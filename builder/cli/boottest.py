@@ -1,40 +1,62 @@
 """``seatsmith boot-test`` and ``seatsmith run``: start a seat in QEMU, for checks or for a person."""
 
-from typing import Annotated
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from builder.cli.output import show
 
+if TYPE_CHECKING:
+    from builder.machine.subject import Subject
+    from builder.tools import Tools
+
 Seat = Annotated[str, typer.Argument(help="The seat's name: a file below profiles/seats/, written before.")]
 Host = Annotated[
-    str | None,
-    typer.Option(help="Environment to start as host: a line of the boot menu (default: its first)."),
+    str | None, typer.Option(help="Start this environment as host (default: the boot menu's first).")
+]
+Fast = Annotated[
+    bool, typer.Option("--fast", help="Skip firmware, menu and prompt: hand over kernel and passphrase.")
 ]
 
 
 def register(app: typer.Typer) -> None:
     app.command("boot-test")(boot_test)
+    app.command("run")(run)
+
+
+@contextmanager
+def seat_and_tools(seat: str, *, full: bool, host: str | None) -> Iterator[tuple["Subject", "Tools"]]:
+    """The written seat, with its kernel unpacked for as long as it is used."""
+    import tempfile
+    from pathlib import Path
+
+    from builder.machine.seatdisk import written_seat
+    from builder.project import find_project
+    from builder.tools import ensure_tools
+
+    tools = ensure_tools()
+    with tempfile.TemporaryDirectory(prefix="seatsmith-kernel-") as folder:
+        yield written_seat(find_project(), seat, tools, Path(folder), full=full, host=host), tools
 
 
 def boot_test(
     seat: Seat,
-    fast: Annotated[
-        bool,
-        typer.Option(
-            "--fast", help="Without firmware, boot menu and typing: kernel and key are handed over."
-        ),
-    ] = False,
+    fast: Fast = False,
     quick: Annotated[
         bool, typer.Option("--quick", help="Leave out the checks that take a minute or more.")
     ] = False,
     only: Annotated[
-        list[str] | None, typer.Option("--only", metavar="ID", help="Run this check alone.")
+        list[str] | None, typer.Option("--only", metavar="ID", help="Run this check alone; may be repeated.")
     ] = None,
     defects: Annotated[
         bool, typer.Option("--defects", help="Break something before each check; it passes if it notices.")
     ] = False,
-    workers: Annotated[int, typer.Option("-n", "--workers", min=1, help="Virtual PCs at a time.")] = 1,
+    interactive: Annotated[
+        bool, typer.Option("--interactive", help="Bring the seat up and give a Python prompt instead.")
+    ] = False,
+    workers: Annotated[int, typer.Option("--workers", "-n", min=1, help="Virtual PCs at a time.")] = 1,
     host: Host = None,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
@@ -42,31 +64,32 @@ def boot_test(
 
     The report is dist/boot-tests/SEAT/report.html. Exit code 1 if a check failed.
     """
-    import sys
-    import tempfile
-    from pathlib import Path
-
     from builder import ui
+    from builder.machine.attend import converse
     from builder.machine.boottest import Wanted
     from builder.machine.boottest import boot_test as test
-    from builder.machine.seatdisk import written_seat
     from builder.project import find_project
-    from builder.tools import ensure_tools
 
-    project, tools = find_project(), ensure_tools()
-    wanted = Wanted(only=tuple(only or ()), quick=quick, workers=workers, defects=defects)
-    name = f"{seat}-defects" if defects else seat
-    with tempfile.TemporaryDirectory(prefix="seatsmith-kernel-") as folder:
-        subject = written_seat(project, seat, tools, Path(folder), full=not fast, host=host)
-        report = test(
-            subject, tools, project.dist / "boot-tests" / name, wanted=wanted, say=ui.current().say
-        )
+    say = ui.current().say
+    with seat_and_tools(seat, full=not fast, host=host) as (subject, tools):
+        if interactive:
+            converse(subject, tools, say=say)
+            raise typer.Exit
+        folder = find_project().dist / "boot-tests" / (f"{seat}-defects" if defects else seat)
+        wanted = Wanted(only=tuple(only or ()), quick=quick, workers=workers, defects=defects)
+        report = test(subject, tools, folder, wanted=wanted, say=say)
     count = len(report.records)
     text = f"{count - len(report.failed)} of {count} passed; {report.page}"
-    rows = [
-        record.model_dump(include={"id", "title", "outcome", "message", "seconds"})
-        for record in report.records
-    ]
+    rows = [record.model_dump(include={"id", "title", "outcome", "message"}) for record in report.records]
     show({"seat": seat, "ok": report.ok, "report": report.page, "checks": rows}, text, as_json=json)
     if not report.ok:
-        sys.exit(1)
+        raise typer.Exit(1)
+
+
+def run(seat: Seat, fast: Fast = False, host: Host = None) -> None:
+    """Boot a written seat in QEMU for a person: over VNC on loopback, and nothing is kept."""
+    from builder import ui
+    from builder.machine.attend import attend
+
+    with seat_and_tools(seat, full=not fast, host=host) as (subject, tools):
+        attend(subject, tools, say=ui.current().say)

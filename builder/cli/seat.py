@@ -27,6 +27,7 @@ seat_app = typer.Typer(no_args_is_help=True, help="Seats: plan a disk, write it,
 
 def register(app: typer.Typer) -> None:
     seat_app.command("list")(list_seats)
+    seat_app.command("profiles")(profiles)
     seat_app.command("plan")(plan)
     seat_app.command("write")(write)
     seat_app.command("inspect")(inspect)
@@ -39,6 +40,16 @@ def list_seats(json: Json = False) -> None:
     from builder.seat.load import seat_names
 
     names = seat_names(find_project())
+    show(names, "\n".join(names), as_json=json)
+
+
+def profiles(name: Name, json: Json = False) -> None:
+    """The profiles whose images the seat is written from."""
+    from builder.project import find_project
+    from builder.seat.load import load_seat
+
+    seat = load_seat(find_project(), name)
+    names = sorted({seat.profile_of(environment) for environment in seat.environments})
     show(names, "\n".join(names), as_json=json)
 
 

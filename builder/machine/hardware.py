@@ -52,6 +52,8 @@ class Hardware:
     width: int = 1024
     height: int = 768
     credentials: tuple[Credential, ...] = ()
+    resets: bool = False
+    """Let the guest reboot by itself. Off: QEMU ends then, so that a test sees it."""
     network: bool = False
     """A network card behind QEMU's user-mode network. Off: nothing leaves the guest."""
     extra: tuple[str, ...] = field(default=())
@@ -116,7 +118,8 @@ def qemu_arguments(
     return [
         QEMU,
         *("-name", name),
-        *("-nodefaults", "-no-user-config", "-no-reboot", "-S"),
+        *("-nodefaults", "-no-user-config", "-S"),
+        *(() if hardware.resets else ("-no-reboot",)),
         *("-M", "q35,usb=off,vmport=off,i8042=off"),
         *accelerator_arguments(hardware.accelerator),
         *("-smp", str(hardware.processors)),
@@ -153,7 +156,7 @@ def boot_arguments(hardware: Hardware, sockets: Sockets) -> list[str]:
         *("-drive", f"if=pflash,unit=0,format=raw,readonly=on,file={code}"),
         *("-drive", f"if=pflash,unit=1,format=raw,file={sockets.variables}"),
         *("-boot", "menu=off,strict=on"),
-        *stub_arguments(hardware.boot.options),
+        *(stub_arguments(hardware.boot.options) if hardware.boot.options else ()),
     ]
 
 

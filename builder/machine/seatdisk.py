@@ -9,6 +9,7 @@ from builder.errors import InputError
 from builder.machine.hardware import Accelerator
 from builder.machine.kernel import unpack_uki
 from builder.machine.subject import EnvironmentFacts, Kernel, Subject
+from builder.machine.trial import choose_accelerator
 from builder.profile import Profile, load_profile
 from builder.project import Project
 from builder.seat.overlay import UKIS
@@ -28,7 +29,7 @@ def written_seat(
     *,
     full: bool = True,
     host: str | None = None,
-    accelerator: Accelerator = Accelerator.TCG,
+    accelerator: Accelerator | None = None,
 ) -> Subject:
     """The seat as it lies in ``dist/seats``; kernel and initrd are taken off its disk into ``folder``.
 
@@ -41,7 +42,8 @@ def written_seat(
         raise InputError(f"{disk} does not exist", hint=f"run: make seat SEAT={seat}")
     plan = json.loads((place / "plan.json").read_text())
     entry = chosen_entry(plan, host)
-    kernel, initrd, own = unpack_uki(take_uki(tools, disk, plan, entry["host"], folder), folder)
+    uki = take_uki(tools, disk, plan, entry["host"], folder)
+    kernel, initrd, own = unpack_uki(uki, folder)
     facts = {e["name"]: facts_of(e, load_profile(project, e["profile"])) for e in environments(plan)}
     return Subject(
         name=seat,
@@ -51,7 +53,7 @@ def written_seat(
         fast=Kernel(kernel=kernel, initrd=initrd, cmdline=f"{entry['options']} {own}".strip()),
         passphrase=passphrase(place / f"{seat}.passphrase"),
         full=full and host in (None, plan["entries"][0]["host"]),
-        accelerator=accelerator,
+        accelerator=accelerator or choose_accelerator(tools, uki),
     )
 
 
