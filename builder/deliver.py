@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from builder.image import (
     source_for,
     version_of,
 )
-from builder.profile import Profile
+from builder.profile import Profile, resolve_profile
 from builder.project import Project
 
 SIGNING_KEY = "SIGNING_KEY"
@@ -93,11 +94,18 @@ def fill(project: Project, profile: Profile, artifacts: Artifacts, made: Path) -
     if artifacts.uki:
         linked(artifacts.uki, made / f"{record.stem}.efi")
     locked = lock_path(project, profile, lock.source)
-    linked(locked, made / f"{record.stem}.lock")
-    inputs = {"lock": locked, "profile": project.profiles / f"{profile.name}.yaml"}
-    if profile.files:
-        inputs["files"] = project.profiles / profile.files
+    shutil.copyfile(locked, made / f"{record.stem}.lock")  # small, and people edit locks in place
+    inputs = {"lock": locked, **inputs_of(project, profile)}
     write_outputs(made, record, git=git_state(project.root), inputs=inputs)
+
+
+def inputs_of(project: Project, profile: Profile) -> dict[str, Path]:
+    """What of the checkout, beside the code, a profile's image is made from, by its path there."""
+    places = [*resolve_profile(project, profile.name).files]
+    if profile.files:
+        places.append(project.profiles / profile.files)
+    places += [project.profiles / repository.key for repository in profile.repositories]
+    return {place.relative_to(project.root).as_posix(): place for place in places}
 
 
 def published(place: Path) -> list[Path]:
@@ -114,7 +122,7 @@ def is_current(state: Path, identity: dict[str, str], place: Path) -> bool:
     try:
         noted: dict[str, Any] = json.loads(state.read_text())
         return bool(noted["identity"] == identity and noted["files"] == stamps(place))
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return False
 
 

@@ -1,9 +1,12 @@
 """How does a profile become an image? Lock, fetch, render, mkosi, and the finished files under one key."""
 
+import json
 import os
+import re
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,8 +14,10 @@ from pathlib import Path
 from builder import mkosi, ui
 from builder.archive import pack_tree
 from builder.distro import backend
-from builder.errors import InputError, ToolError
+from builder.distro.base import UnknownPackages
+from builder.errors import InputError, MachineError, SeatsmithError, ToolError, TrustError
 from builder.files import (
+    PART,
     atomic_path,
     exclusive,
     file_digest,
@@ -23,15 +28,18 @@ from builder.files import (
     write_json,
 )
 from builder.lock import Lock, read_lock, write_lock
-from builder.profile import Profile
+from builder.profile import Profile, resolve_profile
 from builder.project import Project
 from builder.run import Arg, ProgramError, run, tail_of
-from builder.sources import Source, choose_source, reachable
+from builder.sources import STANDIN_SCHEME, Source, choose_source, reachable
 from builder.store import Store
 from builder.tools import Tools, ensure_tools, tree_key
 
 # what below builder/ an image depends on
 SHAPING = ("archive.py", "distro", "image.py", "mkosi.py", "normalise.py", "render", "templates")
+DONE = "done.json"  # says what is in a finished image's place in the cache
+VERSION = r"[a-z0-9][a-z0-9.-]{0,63}"  # os-release(5), less the "_" that parts the names of files
+UNTRUSTED = r"^error: .*(?:signature|PGP|corrupted|key \").*$"  # as pacman says it
 KEPT_ARTIFACTS = 3  # finished images kept in the cache for each profile
 
 
@@ -72,22 +80,39 @@ def lock_path(project: Project, profile: Profile, source: Source) -> Path:
 def make_lock(project: Project, profile: Profile, source: Source, *, date: str | None = None) -> Lock:
     """Resolve and write a profile's lock anew."""
     tools = ensure_tools()
-    scratch = scratch_place(project, profile, "lock")
-    try:
-        with ui.current().step(f"Resolving the packages of {profile.name} ({source})"):
-            lock = backend(profile.distribution).resolve(
-                profile,
-                source=source,
-                date=date,
-                project=project,
-                store=store_of(project),
-                tools=tools,
-                scratch=scratch,
-            )
-    finally:
-        remove_tree(scratch)
-    write_lock(lock_path(project, profile, source), lock)
+    with at_work(project, profile):
+        scratch = scratch_place(project, profile, "resolve")
+        try:
+            with ui.current().step(f"Resolving the packages of {profile.name} ({source})"):
+                lock = backend(profile.distribution).resolve(
+                    profile,
+                    source=source,
+                    date=date,
+                    project=project,
+                    store=store_of(project),
+                    tools=tools,
+                    scratch=scratch,
+                )
+        except UnknownPackages as e:
+            raise InputError("\n".join(located(project, profile, e)), hint=e.hint) from e
+        finally:
+            remove_tree(scratch)
+        write_lock(lock_path(project, profile, source), lock)
     return lock
+
+
+def located(project: Project, profile: Profile, unknown: UnknownPackages) -> Iterator[str]:
+    """The package manager's answers, each with the place of the profile that asked."""
+    resolved = resolve_profile(project, profile.name)
+    added = resolved.profile.packages.add
+    for name, answer in unknown.answers.items():
+        position = resolved.origin(("packages", "add", added.index(name))) if name in added else None
+        yield f"{position}: {answer}" if position else f"{answer} (it is in Seatsmith's own package sets)"
+
+
+def at_work(project: Project, profile: Profile) -> AbstractContextManager[None]:
+    """Keeps two builds of one profile apart. Raises BusyError."""
+    return exclusive(project.cache / "work" / f"{profile.name}.lock", f"the image of {profile.name}")
 
 
 def obtain_lock(project: Project, profile: Profile, source: Source, *, locked: bool) -> Lock:
@@ -95,9 +120,13 @@ def obtain_lock(project: Project, profile: Profile, source: Source, *, locked: b
     path = lock_path(project, profile, source)
     if path.exists():
         lock = read_lock(path)
-        if lock.request == backend(profile.distribution).request(profile, project) and current(lock):
+        asked = backend(profile.distribution).request(profile, project)
+        if (lock.profile, lock.source, lock.request) != (profile.name, source, asked):
+            why = "was made for other packages than the profile now asks for"
+        elif not current(lock):
+            why = "was made for an earlier stand-in"
+        else:
             return lock
-        why = "was made for other packages than the profile now asks for"
     else:
         why = "does not exist"
     if locked:
@@ -112,6 +141,11 @@ def current(lock: Lock) -> bool:
         return True
     from builder.standin import ensure_mirror
 
+    root = ensure_mirror().root
+    for file in lock.by_kind("database", "index"):
+        place = root / lock.mirrors[file.repository].removeprefix(STANDIN_SCHEME) / file.path
+        if place.is_file() and file_digest(place) != file.sha256:
+            return False
     return lock.snapshot == ensure_mirror().date.replace("/", "-")
 
 
@@ -158,12 +192,16 @@ def build_artifacts(
 ) -> Artifacts:
     """Build a profile's image from its lock, or find it finished in the cache."""
     version = version or version_of(lock)
+    if not re.fullmatch(VERSION, version):
+        raise InputError(
+            f"{version!r} is no version", hint="accepted: digits, a to z, '.' and '-', such as 2026.11.01"
+        )
     key = image_key(project, profile, lock, version)
     place = project.cache / "images" / profile.name / key
     artifacts = Artifacts(place, lock, version, epoch_of(lock))
-    if (place / "done.json").exists() and not force:
+    if not force and is_whole(place):
         return artifacts
-    with exclusive(project.cache / "work" / f"{profile.name}.lock", f"the image of {profile.name}"):
+    with at_work(project, profile):
         tools = ensure_tools()
         fetch(project, lock)
         scratch = scratch_place(project, profile, "image")
@@ -174,11 +212,25 @@ def build_artifacts(
             with no_space_named(project.cache), atomic_path(place) as made:
                 made.mkdir()
                 run_build(build, project, tools, made)
-                write_json(made / "done.json", {"key": key, "image": file_digest(made / "image.tar.zst")})
+                write_json(made / DONE, {path.name: file_digest(path) for path in finished(made)})
         finally:
             remove_tree(scratch)
         prune(place.parent, keep=place)
     return artifacts
+
+
+def finished(place: Path) -> list[Path]:
+    """The files of a finished image in the cache."""
+    return sorted(path for path in place.iterdir() if path.is_file() and path.name != DONE)
+
+
+def is_whole(place: Path) -> bool:
+    """Whether a finished image is as it was put there: dist/NAME shares its files by hard links."""
+    try:
+        noted = json.loads((place / DONE).read_text())
+        return bool(noted == {path.name: file_digest(path) for path in finished(place)})
+    except (OSError, ValueError):
+        return False
 
 
 def fetch(project: Project, lock: Lock) -> None:
@@ -227,9 +279,7 @@ def run_build(
         kept = project.cache / "logs" / f"{name}.mkosi.log"
         kept.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(log, kept)
-        raise ToolError(
-            f"mkosi could not build {name}:\n{indented(tail_of(log))}", hint=f"log: {kept}"
-        ) from e
+        raise build_failure(name, log, kept) from e
     (build.output / f"{name}.tar.zst").rename(made / "image.tar.zst")
     uki = build.output / f"{name}.efi"
     if uki.exists():
@@ -242,14 +292,27 @@ def run_build(
     shutil.copytree(build.rendered, made / "rendered", symlinks=True)
 
 
+def build_failure(name: str, log: Path, kept: Path) -> SeatsmithError:
+    """The error that mkosi's log tells of: a full disk or a bad signature is no failure of mkosi."""
+    text = log.read_text(errors="replace")
+    hint = f"log: {kept}"
+    if "No space left on device" in text:
+        return MachineError(f"mkosi could not build {name}: No space left on device", hint=hint)
+    if refused := list(dict.fromkeys(re.findall(UNTRUSTED, text, flags=re.M))):
+        lines = "\n".join(f"  {line}" for line in refused[:5])
+        return TrustError(f"the package manager refused what {name} is made of:\n{lines}", hint=hint)
+    return ToolError(f"mkosi could not build {name}:\n{indented(tail_of(log))}", hint=hint)
+
+
 def indented(text: str) -> str:
     return "\n".join(f"  {line}" for line in text.splitlines())
 
 
 def prune(parent: Path, *, keep: Path) -> None:
-    """Keep the newest few finished images of a profile."""
+    """Keep the newest few finished images of a profile, and nothing unfinished."""
     places = sorted((p for p in parent.iterdir() if p.is_dir()), key=lambda p: p.stat().st_mtime)
-    for old in places[:-KEPT_ARTIFACTS]:
+    unfinished = [p for p in places if p.suffix == PART]  # of killed builds: the caller is the only one
+    for old in [*unfinished, *[p for p in places if p not in unfinished][:-KEPT_ARTIFACTS]]:
         if old != keep:
             remove_tree(old)
 
@@ -271,7 +334,7 @@ def interactive_mkosi(project: Project, profile: Profile, source: str, words: li
     lock = obtain_lock(project, profile, source_for(profile, source), locked=False)
     tools = ensure_tools()
     fetch(project, lock)
-    with exclusive(project.cache / "work" / f"{profile.name}.lock", f"the image of {profile.name}"):
+    with at_work(project, profile):
         scratch = scratch_place(project, profile, "mkosi")
         cache = incremental_cache(project, profile, lock)
         build = mkosi.Build(profile, lock, version_of(lock), epoch_of(lock), scratch, cache)

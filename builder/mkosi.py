@@ -1,6 +1,7 @@
 """How is mkosi called for a profile: which settings, which directories, which environment?"""
 
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from builder.sources import Source
 from builder.store import Store
 from builder.tools import Tools
 
+MEANT_OTHERWISE = frozenset(",:$'\"\\\n")  # in a path that mkosi.conf(5) is given
+FINALIZE = "builder/normalise.py"  # mkosi.conf names it by this path
 Settings = dict[str, dict[str, list[str]]]
 
 
@@ -31,6 +34,11 @@ class Build:
     """mkosi's incremental cache of installed packages."""
 
     @property
+    def checkout(self) -> Path:
+        """What mkosi is given in place of the checkout: its own files, with modes that do not differ."""
+        return self.scratch / "checkout"
+
+    @property
     def output(self) -> Path:
         return self.scratch / "out"
 
@@ -42,9 +50,9 @@ class Build:
 def profile_settings(build: Build, project: Project) -> Settings:
     """The settings that depend on the profile, by section of mkosi.conf(5)."""
     profile = build.profile
-    trees = [os.fspath(project.root / "mkosi.extra"), os.fspath(build.rendered / "image")]
+    trees = [build.rendered / "image"]  # after mkosi.extra, which mkosi takes by itself
     if profile.files is not None:
-        trees.append(os.fspath(project.profiles / profile.files))
+        trees.append(build.scratch / "files")
     variant = [f"VARIANT_ID={Source.STANDIN}"] if build.lock.source is Source.STANDIN else []
     return {
         "Config": {"Dependencies": ["initrd"] if profile.bootable else []},
@@ -56,7 +64,7 @@ def profile_settings(build: Build, project: Project) -> Settings:
         },
         "Content": {
             "Bootable": ["yes" if profile.bootable else "no"],
-            "ExtraTrees": trees,
+            "ExtraTrees": [os.fspath(tree) for tree in trees],
             "Hostname": [profile.hostname or profile.name],
             "Timezone": [profile.timezone],
             "Locale": [profile.locale],
@@ -89,9 +97,7 @@ def settings_text(settings: Settings) -> str:
         for key, values in keys.items():
             for value in values:
                 if "\n" in value or ("," in value and "/" in value):
-                    raise InputError(
-                        f"{value!r} cannot be handed to mkosi", hint="no commas or newlines in paths, please"
-                    )
+                    raise InputError(f"{value!r} cannot be handed to mkosi")
             # '%' begins a specifier in mkosi.conf(5)
             escaped = [value.replace("%", "%%") for value in values]
             lines.append(
@@ -102,9 +108,22 @@ def settings_text(settings: Settings) -> str:
 
 
 def prepare(build: Build, project: Project, *, store: Store, tools: Tools) -> None:
-    """Lay out what mkosi reads: the locked packages, the rendered tree and the profile's settings."""
+    """Lay out what mkosi reads: the locked packages, the rendered tree and the profile's settings.
+
+    Raises InputError where a path has a character that mkosi reads as something else.
+    """
     from builder.render import render_image
 
+    for place in (build.scratch, build.cache):
+        if strange := sorted(MEANT_OTHERWISE & set(os.fspath(place))):
+            raise InputError(
+                f"{place}: mkosi cannot work below a path with {' '.join(map(repr, strange))} in it",
+                hint="set XDG_CACHE_HOME to another place",
+            )
+    for shared in (*project.root.glob("mkosi.*"), project.root / FINALIZE):
+        stage(shared, build.checkout / shared.relative_to(project.root))
+    if build.profile.files is not None:
+        stage(project.profiles / build.profile.files, build.scratch / "files")
     render_image(build.profile, build.rendered / "image")
     prepared = backend(build.profile.distribution).prepare(
         build.profile, build.lock, project=project, store=store, tools=tools, scratch=build.scratch
@@ -115,13 +134,30 @@ def prepare(build: Build, project: Project, *, store: Store, tools: Tools) -> No
     (build.scratch / "profile.conf").write_text(settings_text(settings))
 
 
+def stage(source: Path, dest: Path) -> None:
+    """Copy a file or tree of the checkout with the modes that git keeps: a clone's umask is no input."""
+    if source.is_dir():
+        no_bytecode = shutil.ignore_patterns("__pycache__", "*.pyc")
+        shutil.copytree(source, dest, symlinks=True, copy_function=copy_plain, ignore=no_bytecode)
+        for directory in (dest, *(p for p in dest.rglob("*") if p.is_dir() and not p.is_symlink())):
+            directory.chmod(0o755)
+    else:
+        dest.parent.mkdir(parents=True, exist_ok=True)
+        copy_plain(os.fspath(source), os.fspath(dest))
+
+
+def copy_plain(source: str, dest: str) -> None:
+    shutil.copyfile(source, dest)
+    executable = Path(source).stat().st_mode & 0o100
+    Path(dest).chmod(0o755 if executable else 0o644)
+
+
 def command(
     build: Build, project: Project, tools: Tools, words: list[Arg]
 ) -> tuple[list[str], dict[str, str]]:
     """Argument list and environment of mkosi for a prepared build; ``words`` end with the verb."""
     argv, environment = tools.mkosi(
-        ["--directory", project.root, "--include", build.scratch / "profile.conf", *words]
+        ["--directory", build.checkout, "--include", build.scratch / "profile.conf", *words]
     )
     keep = {k: os.environ[k] for k in ("PATH", "HOME", "TERM", "TMPDIR") if k in os.environ}
-    # mkosi is run from the checkout, which may be read-only, and must not leave bytecode in it
     return argv, {"LC_ALL": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1", **keep, **environment}

@@ -23,6 +23,7 @@ from builder.project import cache_home
 from builder.run import Arg, Result, run
 
 SUITE = "trixie"  # Debian 13, stable
+GNUPG_HOME = Path("/gnupg")
 USR_LINKS = ("bin", "sbin", "lib", "lib64")
 OWN_TOP_LEVEL = {"usr", *USR_LINKS, "lib32", "libx32", "etc", "proc"}  # not shared with the host
 
@@ -68,6 +69,13 @@ class Tools:
         """Run a program of the tree to its end; see builder.run.run for ``how`` and the errors."""
         clean = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "HOME": "/tmp", **(env or {})}
         return run(self.command(argv, network=network, options=options), env=clean, **how)
+
+    def gnupg_home(self, home: Path) -> tuple[Path, list[Arg]]:
+        """Where programs of the tree find the GnuPG home ``home``, and the ``options`` that put it there.
+
+        Its agent listens on a socket in it, and a socket's path has at most 107 bytes (unix(7)).
+        """
+        return (home, []) if self.root is None else (GNUPG_HOME, ["--bind", home, GNUPG_HOME])
 
     @property
     def python_path(self) -> Path:

@@ -4,7 +4,7 @@ import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from builder.distro.base import Prepared
+from builder.distro.base import Prepared, UnknownPackages
 from builder.distro.keyring import pacman_keyring, repository_keys
 from builder.distro.packagesets import initrd_packages, wanted_packages
 from builder.distro.pacman import (
@@ -18,7 +18,7 @@ from builder.distro.pacman import (
 from builder.distro.pin import pin_databases, pin_packages
 from builder.errors import InputError
 from builder.files import file_digest, json_digest
-from builder.lock import Lock
+from builder.lock import RENEW, Lock
 from builder.profile import Profile
 from builder.profile.model import Distribution
 from builder.project import Project
@@ -100,6 +100,8 @@ class Arch:
             place.mkdir(parents=True)
         for file in lock.files:
             place = sync if file.kind == "database" or ".db." in file.filename else packages
+            if (place / file.filename).exists():
+                raise InputError(f"the lock names two files {file.filename}", hint=RENEW)
             os.link(store.checked(file), place / file.filename)
         keyring = pacman_keyring(
             tools, repository_keys(profile, project, lock.source), archlinux=lock.source is Source.UPSTREAM
@@ -210,7 +212,8 @@ def print_targets(
         if not unknown:
             raise
         known = {name for packages in available.values() for name in packages}
-        lines = [f"pacman: no package is called {name!r}{near_names(name, known)}" for name in unknown]
-        raise InputError("\n".join(lines), hint="see packages.add in the profile") from e
+        raise UnknownPackages(
+            {name: f"pacman: no package is called {name!r}{near_names(name, known)}" for name in unknown}
+        ) from e
     rows = [line.split(" ") for line in said.splitlines() if line.count(" ") == 1]
     return [(repository, name) for repository, name in rows if repository in available]

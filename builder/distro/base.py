@@ -4,12 +4,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from builder.errors import InputError
 from builder.lock import Lock
 from builder.profile import Profile
 from builder.project import Project
 from builder.sources import Source
 from builder.store import Store
 from builder.tools import Tools
+
+
+class UnknownPackages(InputError):
+    """The package manager knows no such packages; ``answers`` has a line about each, by name."""
+
+    def __init__(self, answers: dict[str, str]) -> None:
+        super().__init__("\n".join(answers.values()), hint="see packages.add in the profile")
+        self.answers = answers
 
 
 @dataclass(frozen=True)

@@ -61,8 +61,11 @@ def pacman_keyring(tools: Tools, keys: list[RepositoryKey], *, archlinux: bool) 
 
 
 def fill_keyring(tools: Tools, home: Path, keys: list[RepositoryKey], *, archlinux: bool) -> None:
+    place, bound = tools.gnupg_home(home)
+    options = [*become_root(), *bound]
+
     def pacman_key(*argv: str | Path) -> None:
-        tools.run(["pacman-key", "--gpgdir", home, *argv], options=become_root())
+        tools.run(["pacman-key", "--gpgdir", place, *argv], options=options)
 
     try:
         pacman_key("--init")
@@ -73,7 +76,7 @@ def fill_keyring(tools: Tools, home: Path, keys: list[RepositoryKey], *, archlin
             pacman_key("--lsign-key", key.fingerprint)
     finally:
         # the agent holds the keyring's own signing key and its sockets; neither is needed from here on
-        tools.run(["gpgconf", "--homedir", home, "--kill", "all"], options=become_root(), check=False)
+        tools.run(["gpgconf", "--homedir", place, "--kill", "all"], options=options, check=False)
     for path in home.iterdir():
         if path.is_socket() or path.name.startswith("S."):
             path.unlink()

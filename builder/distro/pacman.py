@@ -4,21 +4,25 @@ Formats: pacman.conf(5), repo-add(8); a sync database is a tar of NAME-VERSION/d
 """
 
 import base64
+import contextlib
 import difflib
-import io
+import lzma
 import os
 import re
 import tarfile
-from collections.abc import Sequence
+import zlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, cast
 
 from builder.errors import InputError, MachineError, SeatsmithError, TrustError
+from builder.lock import MAX_FILE
 from builder.run import Arg, ProgramError, Result
 from builder.tools import Tools
 
 DOCUMENTATION = ("doc", "man", "groff", "gtk-doc", "info")
-MAX_SIGNATURE = 65536  # bytes
+MAX_DESC = 1 << 20  # bytes
 
 
 @dataclass(frozen=True)
@@ -97,25 +101,38 @@ def near_names(name: str, known: set[str]) -> str:
 
 def read_database(path: Path) -> dict[str, SyncPackage]:
     """All packages of a sync database by name. Raises InputError where it is damaged."""
+    import zstandard
+
     packages = {}
+    damage = (tarfile.TarError, KeyError, ValueError, EOFError, zlib.error, lzma.LZMAError)
     try:
-        with tarfile.open(fileobj=io.BytesIO(decompressed(path.read_bytes()))) as tar:
+        with opened(path) as stream, tarfile.open(fileobj=stream, mode="r|*") as tar:
             for info in tar:
                 if info.isfile() and info.name.endswith("/desc"):
+                    if info.size > MAX_DESC:
+                        raise ValueError(f"{info.name} has {info.size} bytes")
                     text = tar.extractfile(info).read().decode()  # type: ignore[union-attr]
                     package = sync_package(path.stem, fields_of(text))
                     packages[package.name] = package
-    except (tarfile.TarError, KeyError, ValueError, EOFError) as e:
-        raise InputError(f"package database {path.name} is damaged: {e}") from e
+    except (*damage, zstandard.ZstdError) as e:
+        what = f"{e} is missing" if isinstance(e, KeyError) else str(e)
+        raise InputError(f"package database {path.name} is damaged: {what}") from e
     return packages
 
 
-def decompressed(data: bytes) -> bytes:
-    if data.startswith(b"\x28\xb5\x2f\xfd"):  # zstd frame magic, RFC 8878
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[IO[bytes]]:
+    """A database as a stream that tarfile can read: it knows gzip, bzip2 and xz, but not yet zstd."""
+    with path.open("rb") as f:
+        magic = f.read(4)
+        f.seek(0)
+        if magic != b"\x28\xb5\x2f\xfd":  # RFC 8878
+            yield f
+            return
         import zstandard
 
-        return zstandard.ZstdDecompressor().decompressobj().decompress(data)
-    return data  # tarfile knows gzip, bzip2 and xz
+        with zstandard.ZstdDecompressor().stream_reader(f) as stream:
+            yield cast("IO[bytes]", stream)
 
 
 def fields_of(text: str) -> dict[str, str]:
@@ -130,14 +147,18 @@ def fields_of(text: str) -> dict[str, str]:
 
 def sync_package(repository: str, fields: dict[str, str]) -> SyncPackage:
     filename = fields["FILENAME"]
-    if "/" in filename or filename.startswith("."):
-        raise ValueError(f"{filename!r} is not a file name")
+    size, sha256 = int(fields["CSIZE"]), fields["SHA256SUM"]
+    if not 0 <= size <= MAX_FILE or not re.fullmatch("[0-9a-f]{64}", sha256):
+        raise ValueError(f"size {size} and digest {sha256!r} of {filename} cannot be")
+    for field in (fields["NAME"], fields["VERSION"], filename):
+        if not re.fullmatch(r"[A-Za-z0-9@_+][A-Za-z0-9@._+:~^-]*", field):
+            raise ValueError(f"{field!r} cannot be of a package")
     return SyncPackage(
         repository=repository,
         name=fields["NAME"],
         version=fields["VERSION"],
         filename=filename,
-        size=int(fields["CSIZE"]),
-        sha256=fields["SHA256SUM"],
+        size=size,
+        sha256=sha256,
         signature=base64.b64decode(fields.get("PGPSIG", "")),
     )

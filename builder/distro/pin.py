@@ -2,6 +2,7 @@
 
 import hashlib
 import shutil
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,7 +12,7 @@ from builder.distro.pacman import SyncPackage
 from builder.errors import MachineError, TrustError
 from builder.files import atomic_path, file_digest
 from builder.lock import LockedFile
-from builder.store import Store
+from builder.store import ATTEMPTS, PAUSE, RETRY_STATUS, Store
 
 if TYPE_CHECKING:
     import httpx
@@ -76,11 +77,21 @@ def pin_packages(packages: Sequence[SyncPackage], urls: dict[str, str], store: S
 
 def pin_signature(http: "httpx.Client", package: SyncPackage, base: str, store: Store) -> LockedFile | None:
     """Fetch and keep one detached signature; None where the mirror has none."""
-    answer = http.get(f"{base.rstrip('/')}/{package.filename}.sig")
-    if answer.status_code == 404:
-        return None
-    answer.raise_for_status()
-    data = answer.content[:MAX_SIGNATURE]
+    url = f"{base.rstrip('/')}/{package.filename}.sig"
+    for attempt in range(ATTEMPTS):
+        time.sleep(PAUSE * attempt)
+        with http.stream("GET", url) as answer:
+            if answer.status_code == 404:
+                return None
+            if answer.status_code in RETRY_STATUS and attempt + 1 < ATTEMPTS:
+                continue
+            answer.raise_for_status()
+            data = b""
+            for block in answer.iter_bytes():
+                data += block
+                if len(data) > MAX_SIGNATURE:
+                    raise TrustError(f"{url} is too long to be a signature")
+            break
     sha256 = hashlib.sha256(data).hexdigest()
     with atomic_path(store.path(sha256)) as made:
         made.write_bytes(data)

@@ -40,7 +40,7 @@ class SigningKey:
         return [
             "gpg",
             "--homedir",
-            str(self.home),
+            str(tools.gnupg_home(self.home)[0]),
             "--batch",
             "--no-tty",
             "--yes",
@@ -59,14 +59,15 @@ def ensure_key(home: Path, tools: Tools, *, parameters: str = KEY_PARAMETERS) ->
 
 def make_key(home: Path, tools: Tools, parameters: str) -> None:
     home.mkdir(mode=0o700)
+    place, options = tools.gnupg_home(home)
     with agent(home, tools):
-        gpg = ["gpg", "--homedir", str(home), "--batch", "--no-tty"]
-        tools.run([*gpg, "--quiet", "--generate-key"], stdin=parameters.encode())
-        listing = tools.run([*gpg, "--with-colons", "--list-secret-keys"]).text
+        gpg = ["gpg", "--homedir", str(place), "--batch", "--no-tty"]
+        tools.run([*gpg, "--quiet", "--generate-key"], stdin=parameters.encode(), options=options)
+        listing = tools.run([*gpg, "--with-colons", "--list-secret-keys"], options=options).text
         found = [line.split(":")[9] for line in listing.splitlines() if line.startswith("fpr:")]
         if not found:
             raise ToolError("gpg made no key", hint="is there room below ~/.cache?")
-        tools.run([*gpg, "--output", home / "public.pgp", "--export", found[0]])
+        tools.run([*gpg, "--output", place / "public.pgp", "--export", found[0]], options=options)
     (home / "fingerprint").write_text(found[0] + "\n")
 
 
@@ -76,7 +77,8 @@ def agent(home: Path, tools: Tools) -> Iterator[None]:
     try:
         yield
     finally:
-        tools.run(["gpgconf", "--homedir", home, "--kill", "all"], check=False)
+        place, options = tools.gnupg_home(home)
+        tools.run(["gpgconf", "--homedir", place, "--kill", "all"], options=options, check=False)
 
 
 def sign_files(key: SigningKey, tools: Tools, files: Sequence[Path]) -> None:
@@ -84,5 +86,7 @@ def sign_files(key: SigningKey, tools: Tools, files: Sequence[Path]) -> None:
     names = b"\0".join(os.fsencode(path) for path in files)
     with agent(key.home, tools):
         tools.run(
-            ["xargs", "-0", "-n", "1", "-P", "2", *key.gpg(tools), "--quiet", "--detach-sign"], stdin=names
+            ["xargs", "-0", "-n", "1", "-P", "2", *key.gpg(tools), "--quiet", "--detach-sign"],
+            stdin=names,
+            options=tools.gnupg_home(key.home)[1],
         )

@@ -1,0 +1,225 @@
+"""Does `seatsmith image` turn a profile into the whole result, once, and the same everywhere?"""
+
+import json
+import os
+import shutil
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, cast
+
+import pytest
+import zstandard
+
+from builder.files import file_digest, remove_tree
+from builder.tools import Tools
+from tests.support.pacman_repo import TinyPackage
+from tests.support.tinyproject import PROFILE, TinyProject, copy_checkout, make_project
+
+STEM = "tiny_2026.11.01-standin_x86-64"
+
+
+@pytest.fixture(scope="module")
+def tiny(tools: Tools, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TinyProject]:
+    """A project whose image has been built once, below a path with spaces and non-ASCII letters."""
+    place = tmp_path_factory.mktemp("prüf stand 100%")
+    tiny = make_project(place / "mein Häuschen", place / "Zwischen speicher", tools)
+    made = tiny.run("image", "tiny")
+    assert made.code == 0, made.err
+    yield tiny
+    remove_tree(place)
+
+
+def members(archive: Path) -> dict[str, tuple[tarfile.TarInfo, bytes]]:
+    found = {}
+    with (
+        archive.open("rb") as f,
+        zstandard.ZstdDecompressor().stream_reader(f) as stream,
+        tarfile.open(fileobj=cast("IO[bytes]", stream), mode="r|") as tar,
+    ):
+        for info in tar:
+            content = tar.extractfile(info) if info.isfile() else None
+            found[info.name] = (info, content.read() if content else b"")
+    return found
+
+
+def results(tiny: TinyProject) -> dict[str, str]:
+    return {p.name: file_digest(p) for p in tiny.dist().iterdir()}
+
+
+def test_the_result_is_complete_and_under_its_published_names(tiny: TinyProject) -> None:
+    assert set(results(tiny)) == {
+        "SHA256SUMS",
+        "manifest.json",
+        "provenance.json",
+        "sbom.cdx.json",
+        "sbom.spdx.json",
+        f"{STEM}.host.tar.zst",
+        f"{STEM}.lock",
+        f"{STEM}.tar.zst",
+    }
+    assert tiny.unfinished() == []
+
+
+def test_the_image_holds_packages_rendered_files_and_shared_files(tiny: TinyProject) -> None:
+    inside = members(tiny.dist() / f"{STEM}.tar.zst")
+    assert "./var/lib/pacman/local/hello-1.0-1/desc" in inside
+    assert b"VARIANT_ID=standin" in inside["./usr/lib/os-release"][1]
+    assert "./usr/lib/seatsmith/status" in inside, "a file of mkosi.extra"
+    assert "./usr/lib/sysusers.d/seatsmith-users.conf" in inside, "a rendered file"
+    epoch = 1793491200
+    assert max(info.mtime for info, _ in inside.values()) <= epoch
+    assert {(i.uname, i.gname) for i, _ in inside.values()} == {("", "")}
+    assert not [name for name in inside if "pacman.log" in name or "pacman.d/gnupg" in name]
+    assert {i.mode & 0o022 for i, _ in inside.values() if i.isfile()} == {0}
+
+
+def test_the_host_bundle_is_a_tree_for_the_hosts_root(tiny: TinyProject) -> None:
+    inside = members(tiny.dist() / f"{STEM}.host.tar.zst")
+    assert "./etc/systemd/nspawn/tiny.nspawn" in inside
+    assert {(i.uid, i.gid, i.mtime) for i, _ in inside.values()} == {(0, 0, 1793491200)}
+
+
+def test_the_papers_name_the_packages_and_every_input(tiny: TinyProject) -> None:
+    manifest = json.loads((tiny.dist() / "manifest.json").read_text())
+    assert "hello" in {p["name"] for p in manifest["packages"]}
+    lock = json.loads((tiny.dist() / f"{STEM}.lock").read_text())
+    locked = {f["name"]: f["sha256"] for f in lock["files"] if f["kind"] == "package"}
+    provenance = json.loads((tiny.dist() / "provenance.json").read_text())
+    named = provenance["predicate"]["buildDefinition"]["resolvedDependencies"]
+    digests = {d["name"]: d.get("digest", {}).get("sha256") for d in named}
+    assert digests["hello"] == locked["hello"]
+    assert digests["profiles/tiny.yaml"] == file_digest(tiny.root / "profiles/tiny.yaml")
+    assert digests["lock"] == file_digest(tiny.dist() / f"{STEM}.lock")
+
+
+def test_the_checksums_hold_for_every_file(tiny: TinyProject) -> None:
+    lines = (tiny.dist() / "SHA256SUMS").read_text().splitlines()
+    listed = {line[66:]: line[:64] for line in lines}
+    assert {k: v for k, v in results(tiny).items() if k != "SHA256SUMS"} == listed
+
+
+def test_nothing_changed_means_that_nothing_is_run(tiny: TinyProject) -> None:
+    before = {p: p.stat().st_mtime_ns for p in tiny.dist().iterdir()}
+    # without mkosi, pacman and gpg any attempt to run one would fail
+    again = tiny.run("image", "tiny", "--json", env={"PATH": "/nowhere"})
+    assert again.code == 0, again.err
+    assert json.loads(again.out)["built"] is False
+    assert {p: p.stat().st_mtime_ns for p in tiny.dist().iterdir()} == before
+
+
+def test_a_removed_result_comes_back_from_the_cache(tiny: TinyProject) -> None:
+    before = results(tiny)
+    shutil.rmtree(tiny.dist())
+    again = tiny.run("image", "tiny")
+    assert again.code == 0, again.err
+    assert "mkosi" not in again.err
+    assert results(tiny) == before
+
+
+def test_a_second_build_elsewhere_with_another_umask_gives_the_same_bits(
+    tiny: TinyProject, tmp_path: Path
+) -> None:
+    """Another checkout, made with another umask, another cache; the same mirror."""
+    old = os.umask(0o077)
+    try:
+        other = TinyProject(tmp_path / "other", tmp_path / "cache", tiny.tools)
+        copy_checkout(other.root)
+        for path in other.root.rglob("*"):  # as git leaves it under this umask
+            if not path.is_symlink():
+                path.chmod(path.stat().st_mode & 0o700)
+        shutil.copytree(tiny.root / "profiles", other.root / "profiles", dirs_exist_ok=True)
+        cache = tiny.project.cache
+        for name in ("standin", "tools", "locks"):
+            shutil.copytree(cache / name, other.project.cache / name, symlinks=True)
+        made = other.run("image", "tiny", "--locked", env={"TZ": "Asia/Tokyo", "LANG": "C"})
+    finally:
+        os.umask(old)
+    assert made.code == 0, made.err
+    assert results(other) == results(tiny)
+
+
+def test_changing_a_file_does_not_install_the_packages_again(tiny: TinyProject) -> None:
+    extra = tiny.root / "profiles/tiny.files"
+    (extra / "etc").mkdir(parents=True)
+    (extra / "etc/motd").write_text("hello\n")
+    before = results(tiny)
+    tiny.write_profile(PROFILE + "files: tiny.files\n")
+    try:
+        made = tiny.run("--debug", "image", "tiny")
+        assert made.code == 0, made.err
+        assert "Resolving" not in made.err
+        assert "Fetching" not in made.err
+        assert members(tiny.dist() / f"{STEM}.tar.zst")["./etc/motd"][1] == b"hello\n"
+        caches = list((tiny.project.cache / "incremental/tiny").iterdir())
+        assert len(caches) == 1, "the packages that were installed before are used"
+        (extra / "etc/motd").write_text("changed\n")
+        assert tiny.run("image", "tiny").code == 0
+        assert members(tiny.dist() / f"{STEM}.tar.zst")["./etc/motd"][1] == b"changed\n"
+    finally:
+        tiny.write_profile()
+        shutil.rmtree(extra)
+    again = tiny.run("image", "tiny")
+    assert again.code == 0
+    assert results(tiny) == before
+    assert "mkosi" not in again.err, "the first image is still in the cache"
+
+
+def test_the_inputs_of_a_lock_can_be_carried_to_another_store(tiny: TinyProject, tmp_path: Path) -> None:
+    archive = tmp_path / "inputs.tar"
+    written = tiny.run("store", "export", "tiny", archive)
+    assert written.code == 0, written.err
+    other = TinyProject(tiny.root, tmp_path / "cache", tiny.tools)
+    taken = other.run("store", "import", archive)
+    assert taken.code == 0, taken.err
+    assert "the lock of tiny taken in" in taken.out
+    mine, its = (p.project.locks / "tiny.standin.lock" for p in (tiny, other))
+    assert its.read_bytes() == mine.read_bytes()
+    shutil.copytree(tiny.project.cache / "standin", other.project.cache / "standin")
+    fetched = other.run("fetch", "tiny", "--locked")
+    assert fetched.code == 0, fetched.err
+    assert "Fetching" not in fetched.err
+
+
+def test_a_damaged_image_in_the_cache_is_built_anew(tiny: TinyProject) -> None:
+    before = results(tiny)
+    with (tiny.dist() / f"{STEM}.tar.zst").open("r+b") as f:  # dist and cache share the file
+        f.write(b"damaged")
+    again = tiny.run("image", "tiny")
+    assert again.code == 0, again.err
+    assert "Building the image" in again.err
+    assert results(tiny) == before
+
+
+def test_locked_refuses_to_make_a_lock(tiny: TinyProject) -> None:
+    tiny.write_profile(PROFILE.replace("hello", "hello, bash"), "other")
+    refused = tiny.run("image", "other", "--locked")
+    assert refused.code == 3
+    assert "locks/other.standin.lock does not exist" in refused.err
+    assert "hint: make it: seatsmith lock other" in refused.err
+    assert not tiny.dist("other").exists()
+
+
+def test_a_version_that_is_none_is_refused(tiny: TinyProject) -> None:
+    for version in ("../evil", "a_b", "1/2", "", "Ü"):
+        refused = tiny.run("image", "tiny", "--image-version", version)
+        assert refused.code == (0 if not version else 3), version
+
+
+def test_the_stand_in_made_anew_makes_the_lock_stale(tiny: TinyProject) -> None:
+    tiny.publish("extra", [TinyPackage("hello", "1.1-1", depends=("filesystem",)), *others(tiny)])
+    refused = tiny.run("image", "tiny", "--locked")
+    assert refused.code == 3
+    assert "was made for an earlier stand-in" in refused.err
+    assert tiny.run("lock", "tiny").code == 0
+    assert tiny.run("image", "tiny", "--locked").code == 0
+    manifest = json.loads((tiny.dist() / "manifest.json").read_text())
+    assert {p["name"]: p["version"] for p in manifest["packages"]}["hello"] == "1.1-1"
+
+
+def others(tiny: TinyProject) -> list[TinyPackage]:
+    """The other packages that the mirror has."""
+    names = {p.name.removesuffix("-1.0-1-any.pkg.tar.zst") for p in tiny.repository("extra").glob("*.zst")}
+    return [
+        TinyPackage(name, depends=("filesystem",)) for name in sorted(names - {"hello"}) if "1.1" not in name
+    ]
