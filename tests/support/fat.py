@@ -58,6 +58,15 @@ class Fat32:
             else:
                 long = ""
 
+    def check(self, folder: str) -> None:
+        """Assert that every file of a folder has all of its clusters."""
+        directory = self.chain(self._root)
+        for step in folder.split("/"):
+            inner = {name.lower(): first for name, first, _, below in self.entries(directory) if below}
+            directory = self.chain(inner[step.lower()])
+        for name, first, size, _ in self.entries(directory):
+            assert not size or len(self.chain(first)) >= size, f"{name} is shorter than its entry says"
+
     def file(self, path: str) -> bytes:
         """A file's content. Raises KeyError where there is none of the name."""
         directory = self.chain(self._root)

@@ -33,6 +33,8 @@ class Bench:
     key: TestKey
     tools: Tools
     disk: Path
+    cache: Path
+    """Where images that were made and signed once are kept for other tests."""
 
     @property
     def scratch(self) -> Path:
@@ -46,7 +48,12 @@ class Bench:
 
     def new_image(self, profile: str, version: str) -> Image:
         """Build and sign another version of an environment's image."""
-        put_image(self.project, profile, version, self.key, bootable=profile == "private")
+        made = self.cache / f"{profile}-{version}"
+        if not made.exists():
+            put_image(self.project, profile, version, self.key, bootable=profile == "private")
+            shutil.copytree(self.project.dist / profile, made)
+        shutil.rmtree(self.project.dist / profile)
+        shutil.copytree(made, self.project.dist / profile)
         return self.image(profile)
 
     def on(self, disk: Path) -> "Bench":

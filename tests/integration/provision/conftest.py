@@ -1,6 +1,7 @@
 """What do the tests of provisioning start from? A disk with the tiny seat on it, written once and copied."""
 
 import itertools
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from builder.tools import Tools
 from tests.support.faults import copy_sparse
 from tests.support.gpgkeys import TestKey
+from tests.support.profiles import project_at
 from tests.support.provisioned import Bench
 from tests.support.tinyseat import tiny_project
 
@@ -19,7 +21,7 @@ FreshBench = Callable[[], Bench]
 def first_disk(tmp_path_factory: pytest.TempPathFactory, tools: Tools, release: TestKey) -> Path:
     """A disk with version 1 of both environments."""
     root = tmp_path_factory.mktemp("seat")
-    bench = Bench(tiny_project(root / "project", release), release, tools, root / "disk")
+    bench = Bench(tiny_project(root / "project", release), release, tools, root / "disk", root / "images")
     bench.apply()
     return bench.disk
 
@@ -35,7 +37,9 @@ def fresh(
         place = root / str(next(numbers))
         place.mkdir()
         copy_sparse(first_disk, place / "disk")
-        return Bench(tiny_project(place / "project", release), release, tools, place / "disk")
+        shutil.copytree(first_disk.parent / "project", place / "project")
+        images = first_disk.parent / "images"
+        return Bench(project_at(place / "project"), release, tools, place / "disk", images)
 
     return make
 

@@ -130,6 +130,7 @@ def check_boot(recorded: Recorded, state: State, final: Medium, esp: int, there:
     named = re.search(r"rd\.luks\.name=([0-9a-f-]+)=root", entry)
     assert kernel and named
     assert fat.file("EFI/BOOT/BOOTX64.EFI")
+    fat.check("EFI/seatsmith")
     lines = fat.file(kernel[1]).splitlines()
     assert len(lines) == 4000
     assert len(set(lines)) == 1, "the kernel is damaged"

@@ -1,0 +1,134 @@
+"""How does a bare disk become the seat, and what is on it when that is interrupted?"""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from builder.errors import InputError
+from builder.provision.found import look
+from builder.volume import gpt, lvm
+from builder.volume.medium import Medium
+from builder.volume.target import marked_as
+from tests.integration.provision.conftest import FreshBench
+from tests.support import lvm2
+from tests.support.faults import Faulty, Log, PowerCut, Recorder, copy_sparse, states
+from tests.support.provisioned import Bench
+from tests.support.tinyseat import DISK_SIZE
+
+LEFTOVER = b"a photograph " * 40_000
+
+
+@pytest.fixture
+def bare(fresh: FreshBench) -> Bench:
+    """A disk that was used for something else before."""
+    bench = fresh()
+    with bench.disk.open("r+b") as f:
+        f.truncate(0)
+        f.truncate(DISK_SIZE)
+        f.seek(300 << 20)
+        f.write(LEFTOVER)
+    return bench
+
+
+def test_a_power_cut_while_a_seat_is_written_never_leaves_one_that_looks_whole(bare: Bench) -> None:
+    before = bare.disk.with_name("before")
+    copy_sparse(bare.disk, before)
+    log = Log()
+    with bare.medium() as medium:
+        bare.apply(Recorder(medium.fd, medium.path, log))
+    tally = {"untouched": 0, "marked": 0, "whole": 0}
+    with bare.medium() as final:
+        for state in states(log, before, per_point=5, seed=2):
+            if marked_as(state.read(0, 512)) == "tiny":
+                tally["marked"] += 1
+                continue
+            if not any(state.read(0, 1024)):
+                assert state.read(300 << 20, len(LEFTOVER)) == LEFTOVER
+                tally["untouched"] += 1
+                continue
+            table = gpt.decode(state.read, DISK_SIZE)
+            pv = next(p for p in table.partitions if p.name == "seat-tiny")
+            lvm.decode(lambda offset, size: state.read(pv.start + offset, size))  # noqa: B023
+            for at, data in log.writes:
+                assert state.read(at, len(data)) == final.read(at, len(data)) or at < 1 << 20
+            tally["whole"] += 1
+    print(f"{len(log.writes)} writes, {sum(tally.values())} disks: {tally}")
+    assert tally["marked"] > 500
+    assert tally["untouched"] >= 1
+    assert tally["whole"] >= 1
+
+
+@pytest.mark.parametrize("at", [0, 2, 50])
+def test_an_interrupted_apply_is_begun_again_without_asking(at: int, bare: Bench) -> None:
+    with bare.medium() as medium, pytest.raises(PowerCut):
+        bare.apply(Faulty(medium.fd, medium.path, at=at, kind="cut", torn=1))
+    if at:
+        with bare.medium() as medium:
+            found = look(medium, DISK_SIZE, bare.tools)
+        assert found.unfinished == "tiny"
+        with pytest.raises(InputError, match="not completely written"), bare.opened():
+            pass
+    bare.apply()
+    with bare.opened() as disk:
+        assert disk.environments == ["work", "private"]
+        assert disk.journal.runs[-1].finished
+        lvm2.logical_volumes(bare.tools, bare.disk, disk.pv.start, disk.pv.size)
+
+
+def test_what_is_on_a_disk_is_named_with_labels_and_an_id_that_follows_it(bench: Bench) -> None:
+    with bench.medium() as medium:
+        found = look(medium, DISK_SIZE, bench.tools)
+        again = look(medium, DISK_SIZE, bench.tools)
+    text = "\n".join(found.lines())
+    assert re.search(r"partition 1 'esp'", text)
+    assert re.search(r"vfat 'ESP'", text)
+    assert re.search(r"volume group 'vgtiny'", text)
+    assert re.search(r"LUKS2 encrypted volume 'luks-work'", text)
+    assert found.seat == "tiny"
+    assert found.id == again.id
+    bench.replace("work", bench.new_image("work", "2"))
+    with bench.medium() as medium:
+        assert look(medium, DISK_SIZE, bench.tools).id != found.id
+
+
+@pytest.mark.parametrize(
+    ("kind", "argv"),
+    [
+        ("ext4", ["mkfs.ext4", "-q", "-L", "holiday"]),
+        ("LUKS1", ["cryptsetup", "luksFormat", "-q", "--type", "luks1", "--pbkdf-force-iterations", "1000"]),
+        ("partition table (dos)", ["sfdisk", "-q"]),
+        ("swap", ["mkswap", "-L", "old-swap"]),
+    ],
+)
+def test_foreign_data_is_recognised(kind: str, argv: list[str], bench: Bench, tmp_path: Path) -> None:
+    disk = tmp_path / "foreign"
+    with disk.open("wb") as f:
+        f.truncate(64 << 20)
+    words = [*argv, str(disk)]
+    if "cryptsetup" in argv:
+        (tmp_path / "key").write_text("x")
+        words += [str(tmp_path / "key")]
+    bench.tools.run(words, stdin=b"2048,,83\n")
+    with disk.open("r+b") as f:
+        found = look(Medium(f.fileno(), disk), 64 << 20, bench.tools)
+    assert found.things[0].kind.startswith(kind)
+    assert not found.empty
+
+
+def test_data_that_no_program_recognises_is_still_data(bench: Bench, tmp_path: Path) -> None:
+    disk = tmp_path / "random"
+    with disk.open("wb") as f:
+        f.truncate(64 << 20)
+        f.seek(32 << 20)
+        f.write(b"\x99" * (1 << 20))
+    with disk.open("rb") as f:
+        found = look(Medium(f.fileno(), disk), 64 << 20, bench.tools)
+    assert [t.kind for t in found.things] == ["data that no program recognises"]
+
+
+def test_a_smaller_disk_is_refused_with_the_numbers(bare: Bench) -> None:
+    with bare.disk.open("r+b") as f:
+        f.truncate(DISK_SIZE - (1 << 20))
+    with pytest.raises(InputError, match=r"too small: it has 871366656 bytes, the seat needs 872415232"):
+        bare.apply()

@@ -1,0 +1,315 @@
+"""Does the replacement of an environment do what it promises? Kept files, rollback, room, passphrases."""
+
+import io
+import struct
+import tarfile
+from pathlib import Path
+from typing import BinaryIO
+
+import pytest
+
+from builder.errors import BusyError, InputError, TrustError
+from builder.provision.bootfiles import BootFiles, entry_of, kernel_of
+from builder.provision.change import Change
+from builder.provision.keep import Kept
+from builder.provision.replace import replace_environment
+from builder.provision.seatdisk import opened
+from builder.tools import Tools
+from builder.volume import ext4, ext4read, luks
+from builder.volume.cipher import Sectors
+from builder.volume.ext4read import Filesystem
+from tests.integration.provision.conftest import FreshBench
+from tests.integration.provision.test_crash import free_extents
+from tests.support import lvm2
+from tests.support.faults import Faulty, PowerCut
+from tests.support.provisioned import Bench
+from tests.support.tinyseat import PASSPHRASE, content
+
+
+def change(bench: Bench, verb: str, name: str, *rest: int) -> list[str]:
+    with bench.opened() as disk, bench.empty_scratch() as scratch:
+        made = Change(disk, bench.plan(), bench.tools, scratch)
+        getattr(made, verb)(name, *rest)
+        return made.done
+
+
+def names_on(bench: Bench) -> dict[str, str]:
+    """The logical volumes as lvm2 sees them, with their extents."""
+    with bench.opened() as disk:
+        found = lvm2.logical_volumes(bench.tools, bench.disk, disk.pv.start, disk.pv.size)
+    return {name: row["seg_size_pe"] for name, row in found.items()}
+
+
+def test_the_image_is_new_and_what_is_kept_is_old(bench: Bench) -> None:
+    before = bench.contents("work")
+    bench.replace("work", bench.new_image("work", "2"))
+    after = bench.contents("work")
+    same = {name for name in before if before[name] == after[name]}
+    assert same == {"home/user/from-image", "etc/machine-id"}
+    assert before.keys() == after.keys()
+    assert content("1", "./home/user/from-image") != content("2", "./home/user/from-image")
+
+
+def test_rollback_returns_to_the_old_one_and_again_to_the_new_one(bench: Bench) -> None:
+    old = bench.contents("work")
+    bench.replace("work", bench.new_image("work", "2"))
+    new = bench.contents("work")
+    assert change(bench, "roll_back", "work") == ["work is again 1"]
+    assert bench.contents("work") == old
+    assert bench.contents("work.previous") == new
+    assert change(bench, "roll_back", "work") == ["work is again 2"]
+    assert bench.contents("work") == new
+
+
+def test_the_boot_menu_follows_a_rollback_of_the_host(bench: Bench) -> None:
+    def boots() -> tuple[str, bool]:
+        """The image whose kernel starts, and whether it starts with the volume in use."""
+        with bench.opened() as disk, bench.empty_scratch() as scratch:
+            boot = BootFiles(disk.medium, disk.esp, bench.tools, scratch)
+            entry, header = entry_of(boot, bench.plan(), "private"), disk.header("private")
+            kernel = boot.text(kernel_of(disk, "private"))
+            assert header is not None
+            named = kernel_of(disk, "private") in entry
+            return kernel.splitlines()[0].decode().split()[-1], named and header.uuid in entry
+
+    assert boots() == ("1", True)
+    bench.replace("private", bench.new_image("private", "2"))
+    assert boots() == ("2", True)
+    change(bench, "roll_back", "private")
+    assert boots() == ("1", True)
+
+
+def test_twenty_replacements_keep_home_and_lose_no_space(bench: Bench) -> None:
+    kept = {
+        n: d for n, d in bench.contents("work").items() if n.startswith("home/") or n == "etc/machine-id"
+    }
+    image, free = bench.new_image("work", "2"), []
+    for _ in range(20):
+        bench.replace("work", image)
+        with bench.opened() as disk:
+            free.append(free_extents(disk))
+    assert len(set(free)) == 1
+    after = bench.contents("work")
+    assert {name: after[name] for name in kept} == kept
+    assert set(names_on(bench)) == {"swap", "work", "work.previous", "private"}
+
+
+def test_the_keys_of_an_older_volume_are_overwritten(bench: Bench) -> None:
+    image = bench.new_image("work", "2")
+    bench.replace("work", image)
+    with bench.opened() as disk:
+        first = disk.offset("work.previous")
+        assert disk.medium.read(first, 4) == b"LUKS"
+    bench.replace("work", image)
+    with bench.opened() as disk:
+        assert not any(disk.medium.read(first, 16 << 20))
+
+
+def test_drop_gives_the_room_back_and_removes_the_kernel(bench: Bench) -> None:
+    with bench.opened() as disk:
+        free = free_extents(disk)
+    bench.replace("private", bench.new_image("private", "2"))
+    change(bench, "drop", "private")
+    with bench.opened() as disk, bench.empty_scratch() as scratch:
+        assert free_extents(disk) == free
+        names = BootFiles(disk.medium, disk.esp, bench.tools, scratch).names()
+    assert len([name for name in names if name.startswith("EFI/seatsmith/")]) == 1
+    with pytest.raises(InputError, match="no previous environment"):
+        change(bench, "drop", "private")
+
+
+def test_a_grown_volume_of_several_pieces_can_be_read_and_replaced(bench: Bench) -> None:
+    before = bench.contents("work")
+    change(bench, "grow", "work", 40)
+    with bench.opened() as disk:
+        assert len(disk.volume("work").segments) == 2
+    assert bench.contents("work") == before
+    bench.replace("work", bench.new_image("work", "2"))
+    assert names_on(bench)["work"] == "40"
+    with pytest.raises(InputError, match="already; a volume only grows"):
+        change(bench, "grow", "work", 8)
+    with pytest.raises(InputError, match="there is no room"):
+        change(bench, "grow", "work", 4000)
+    with bench.opened() as disk:
+        assert disk.journal.unfinished is None
+
+
+def test_remove_takes_all_volumes_of_a_container_and_never_a_host(bench: Bench) -> None:
+    bench.replace("work", bench.new_image("work", "2"))
+    with pytest.raises(InputError, match="private is a host"):
+        change(bench, "remove", "private")
+    change(bench, "remove", "work")
+    assert set(names_on(bench)) == {"swap", "private"}
+
+
+def test_a_wrong_passphrase_changes_nothing(bench: Bench) -> None:
+    image = bench.new_image("work", "2")
+    with bench.opened() as disk, bench.empty_scratch() as scratch:
+        seqno = disk.metadata.group.seqno
+        job = bench.job("work", image)
+        job.passphrases["work"][:] = b"wrong"
+        with pytest.raises(TrustError, match="no keyslot opens"):
+            replace_environment(disk, job, tools=bench.tools, scratch=scratch)
+    with bench.opened() as disk:
+        assert (disk.metadata.group.seqno, disk.journal.unfinished) == (seqno, None)
+
+
+def test_a_volume_without_room_beside_it_is_refused_with_the_numbers(bench: Bench) -> None:
+    change(bench, "grow", "work", 100)
+    with pytest.raises(InputError, match=r"no room for a second volume of work: it needs 400 MiB"):
+        bench.replace("work", bench.new_image("work", "2"))
+    with bench.opened() as disk:
+        assert disk.journal.unfinished is None
+
+
+def test_kept_files_carry_everything_that_a_filesystem_says_of_them(tools: Tools, tmp_path: Path) -> None:
+    acl = struct.pack("<I", 2) + b"".join(
+        struct.pack("<HHI", tag, bits, owner)
+        for tag, bits, owner in (
+            (0x01, 6, 0xFFFFFFFF),
+            (0x02, 4, 1001),
+            (0x04, 4, 0xFFFFFFFF),
+            (0x10, 4, 0xFFFFFFFF),
+            (0x20, 0, 0xFFFFFFFF),
+        )
+    )
+    values = {
+        "home/u/a": ("user.odd", b"value \xff\x00"),
+        "home/u/big": ("user.big", b"z" * 2000),
+        "home/u/acl": ("system.posix_acl_access", acl),
+    }
+    old, new = tmp_path / "old", tmp_path / "new"
+    make(tools, old, write_home)
+    script = []
+    for number, (path, (name, value)) in enumerate(values.items()):
+        (tmp_path / str(number)).write_bytes(value)
+        script.append(f"ea_set -f {tmp_path}/{number} /{path} {name}\n")
+    (tmp_path / "script").write_text("".join(script))
+    tools.run(["debugfs", "-w", "-f", tmp_path / "script", old])
+    with old.open("rb") as f:
+        kept = Kept(Filesystem(reader(f)), ["/home", "/etc/absent"])
+
+        def feed(out: BinaryIO) -> None:
+            with tarfile.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT) as tar:
+                kept.add_to(tar, set())
+
+        make(tools, new, feed)
+        kept.set_attributes(tools, new, tmp_path)
+        with new.open("rb") as g:
+            assert described(Filesystem(reader(g))) == described(Filesystem(reader(f)))
+        assert dict(described(Filesystem(reader(f)))["home/u/acl"][-1])["system.posix_acl_access"] == acl
+    tools.run(["e2fsck", "-fn", new])
+
+
+def make(tools: Tools, path: Path, feed: ext4.Feed) -> None:
+    seed = "11111111-1111-4111-8111-111111111111"
+    ext4.make(tools, path, 112 << 20, feed, uuid=seed, hash_seed=seed, label="x", epoch=1700000000)
+
+
+def reader(f: BinaryIO) -> ext4read.Read:
+    def read(offset: int, length: int) -> bytes:
+        f.seek(offset)
+        return f.read(length)
+
+    return read
+
+
+def write_home(out: BinaryIO) -> None:
+    """One of each kind of file."""
+    with tarfile.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT) as tar:
+
+        def add(name: str, kind: bytes = tarfile.REGTYPE, data: bytes = b"", **fields: object) -> None:
+            info = tarfile.TarInfo(f"./home{name}")
+            info.type, info.size, info.mtime = kind, len(data), 1600000000
+            for key, value in fields.items():
+                setattr(info, key, value)
+            tar.addfile(info, io.BytesIO(data))
+
+        add("", tarfile.DIRTYPE, mode=0o755)
+        add("/u", tarfile.DIRTYPE, mode=0o700, uid=1000, gid=1000)
+        add("/u/a", data=b"x" * 100_000, mode=0o4755, uid=1000, gid=70_000)
+        add("/u/hard", tarfile.LNKTYPE, linkname="./home/u/a", mode=0o4755, uid=1000, gid=70_000)
+        add("/u/big", data=b"y", mode=0o600)
+        add("/u/acl", data=b"acl", mode=0o640)
+        add("/u/link", tarfile.SYMTYPE, linkname="a")
+        add("/u/long", tarfile.SYMTYPE, linkname="a/" * 60 + "b")
+        add("/u/pipe", tarfile.FIFOTYPE)
+        add("/u/null", tarfile.CHRTYPE, devmajor=1, devminor=3)
+        add("/u/disk", tarfile.BLKTYPE, devmajor=259, devminor=300)
+        add("/u/odd-\udcff", data=b"a name that is no UTF-8")
+        add("/u/empty")
+
+
+def described(filesystem: Filesystem) -> dict[str, tuple[object, ...]]:
+    kept = Kept(filesystem, ["/home"])
+    found = {}
+    for entry in kept.entries():
+        inode, raw = entry.inode, filesystem.raw_inode(entry.inode.number)
+        content = (
+            filesystem.digest(inode) if entry.is_file else filesystem.target(inode) if entry.is_link else ""
+        )
+        device = raw[40:48] if not (entry.is_file or entry.is_link or entry.is_directory) else b""
+        links = struct.unpack_from("<H", raw, 26)[0]
+        attributes = tuple(sorted(kept.attributes(raw).items()))
+        found[entry.path] = (
+            inode.mode,
+            inode.uid,
+            inode.gid,
+            inode.mtime,
+            links,
+            content,
+            device,
+            attributes,
+        )
+    return found
+
+
+def test_a_filesystem_that_was_not_unmounted_is_not_read_for_what_is_kept(fresh: FreshBench) -> None:
+    bench = fresh()
+    with bench.opened() as disk, bench.empty_scratch() as scratch:
+        start = disk.offset("work")
+        copy = scratch / "header"
+        copy.write_bytes(disk.medium.read(start, luks.HEADER_SIZE))
+        sectors = Sectors(luks.unlock(bench.tools, copy, bytearray(PASSPHRASE)))
+        block = bytearray(disk.medium.read(start + luks.HEADER_SIZE, 4096))
+        sectors.decrypt(block, 4096, 0)
+        block[1024 + 96] |= 0x04  # needs_recovery: the journal holds what the rest lacks
+        sectors.encrypt(block, 4096, 0)
+        disk.medium.write(start + luks.HEADER_SIZE, block)
+    with pytest.raises(InputError, match="not unmounted cleanly"):
+        bench.replace("work", bench.new_image("work", "2"))
+
+
+def test_an_interrupted_replacement_is_undone_by_rollback(bench: Bench) -> None:
+    old = bench.contents("work")
+    with bench.opened() as disk:
+        free = free_extents(disk)
+    image = bench.new_image("work", "2")
+    with pytest.raises(PowerCut):
+        bench.replace("work", image, lambda fd, path: Faulty(fd, path, at=12, kind="cut", torn=3))
+    with bench.opened() as disk:
+        assert "work.new" in disk.names
+    with pytest.raises(BusyError, match="was interrupted"):
+        bench.replace("private", image)
+    assert change(bench, "roll_back", "work") == ["the interrupted replacement of work is undone"]
+    assert bench.contents("work") == old
+    with bench.opened() as disk:
+        assert (free_extents(disk), disk.journal.unfinished) == (free, None)
+
+
+def opens_with(bench: Bench, name: str, passphrase: bytes) -> bool:
+    with bench.opened() as disk, bench.empty_scratch() as scratch:
+        try:
+            with opened(disk, name, bytearray(passphrase), bench.tools, scratch):
+                return True
+        except TrustError:
+            return False
+
+
+def test_each_replacement_has_a_volume_key_of_its_own(bench: Bench) -> None:
+    bench.replace("work", bench.new_image("work", "2"))
+    with bench.opened() as disk:
+        new, old = (disk.medium.read(disk.offset(n) + (16 << 20), 4096) for n in ("work", "work.previous"))
+    assert new != old
+    assert opens_with(bench, "work", PASSPHRASE)
+    assert opens_with(bench, "work.previous", PASSPHRASE)
