@@ -4,6 +4,7 @@ QEMU hands the wish on to the graphics card, which reports a changed monitor (ED
 Protocol: RFC 6143; ExtendedDesktopSize and SetDesktopSize as the RFB community's rfbproto describes them.
 """
 
+import contextlib
 import socket
 import struct
 from pathlib import Path
@@ -12,6 +13,7 @@ from builder.machine.errors import MachineDied
 
 VERSION = b"RFB 003.008\n"
 NO_SECURITY = 1
+PATIENCE = 1.0  # seconds of silence after which QEMU has nothing more to say
 EXTENDED_DESKTOP_SIZE = -308
 SET_ENCODINGS, UPDATE_REQUEST, SET_DESKTOP_SIZE = 2, 3, 251
 
@@ -29,9 +31,17 @@ def set_desktop_size(display: Path, width: int, height: int) -> None:
             read(line, 4)  # a first update: the encodings have been taken in
             screens = struct.pack(">IHHHHI", 0, 0, 0, width, height, 0)
             line.sendall(struct.pack(">BxHHBx", SET_DESKTOP_SIZE, width, height, 1) + screens)
-            line.recv(4096)
+            drain(line)
     except OSError as e:
         raise MachineDied(f"QEMU's display does not answer: {e}") from e
+
+
+def drain(line: socket.socket) -> None:
+    """Read what comes: closing a socket with unread data would make QEMU drop what it has not read itself."""
+    line.settimeout(PATIENCE)
+    with contextlib.suppress(TimeoutError):
+        while line.recv(1 << 16):
+            pass
 
 
 def greet(line: socket.socket) -> None:
