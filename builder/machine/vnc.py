@@ -37,7 +37,7 @@ def set_desktop_size(display: Path, width: int, height: int) -> None:
 
 
 def drain(line: socket.socket) -> None:
-    """Read what comes: closing a socket with unread data would make QEMU drop what it has not read itself."""
+    """Read what comes: a socket closed with unread data makes QEMU drop what it has not read itself."""
     line.settimeout(PATIENCE)
     with contextlib.suppress(TimeoutError):
         while line.recv(1 << 16):
