@@ -1,5 +1,6 @@
 """What do ``provision apply``, ``env`` and ``add`` do? Check, refuse, ask, and only then write."""
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 from builder import ui
 from builder.cli.provision_show import Answer, reading
 from builder.errors import InputError, UsageError
-from builder.files import exclusive, remove_tree
+from builder.files import exclusive, json_digest, remove_tree
 from builder.project import Project, find_project
 from builder.provision.apply import (
     apply,
@@ -177,8 +178,8 @@ def qr_code(text: str) -> str:
 
 def busy(project: Project, identity: Identity) -> Any:
     """Only one run over a disk at a time."""
-    name = identity.path.resolve().name
-    return exclusive(project.cache / "work" / f"provision-{name}.lock", f"the disk {identity.path}")
+    key = json_digest(os.fspath(identity.path.resolve()))[:16]
+    return exclusive(project.cache / "work" / f"provision-{key}.lock", f"the disk {identity.path}")
 
 
 def confirm(

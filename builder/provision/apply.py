@@ -69,14 +69,14 @@ def refuse_content(found: Found, plan: Plan, *, wipe: str | None) -> None:
     if found.empty or found.unfinished == plan.seat:
         return
     lines = "\n".join(found.lines())
+    said = f"--wipe says {wipe}, which is not what is there now; " if wipe else ""
     if found.seat == plan.seat and wipe != found.id:
         raise InputError(
             f"the seat {plan.seat} is already on {found.path}:\n{lines}",
-            hint="replace one environment: seatsmith provision env NAME "
+            hint=f"{said}replace one environment: seatsmith provision env NAME "
             f"(to lose everything and begin anew: --wipe {found.id})",
         )
     if wipe != found.id:
-        said = f"--wipe says {wipe}, which is not what is there now; " if wipe else ""
         raise InputError(
             f"{found.path} is not empty:\n{lines}", hint=f"{said}to lose all of it: --wipe {found.id}"
         )

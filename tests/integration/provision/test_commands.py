@@ -1,0 +1,201 @@
+"""seatsmith provision, as a person or a script runs it: what it asks, refuses, shows and survives."""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from builder.__main__ import run_cli
+from builder.errors import ExitCode
+from tests.integration.provision.conftest import FreshBench
+from tests.support.gpgkeys import KeyMaker
+from tests.support.provisioned import Bench
+from tests.support.tinyseat import DISK_SIZE, PASSPHRASE, put_image
+
+Run = Callable[..., int]
+UNASKED = ("--yes", "--expect-serial", "disk")
+
+
+@pytest.fixture
+def place(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    monkeypatch.setenv("SEATSMITH_ROOT", os.fspath(bench.project.root))
+    monkeypatch.delenv("SEATSMITH_DIST", raising=False)
+    secret = bench.disk.with_name("passphrase")
+    secret.write_bytes(PASSPHRASE)
+    secret.chmod(0o600)
+    return bench
+
+
+def trusted(bench: Bench) -> list[str]:
+    secret = bench.disk.with_name("passphrase")
+    return ["--key", os.fspath(bench.key.public), "--passphrase-file", os.fspath(secret)]
+
+
+def provision(bench: Bench, *words: str) -> int:
+    return run_cli(["provision", *words, "--disk", os.fspath(bench.disk)])
+
+
+def digest(path: Path) -> str:
+    with path.open("rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()
+
+
+def empty(bench: Bench) -> None:
+    with bench.disk.open("r+b") as f:
+        f.truncate(0)
+        f.truncate(DISK_SIZE)
+
+
+def test_plan_shows_what_is_there_and_what_would_be_and_writes_nothing(
+    place: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place.new_image("work", "2")
+    before = digest(place.disk)
+    assert provision(place, "plan", "tiny") == 0
+    out = capsys.readouterr().out
+    assert "volume group 'vgtiny'" in out
+    assert "image 1, in dist/: 2, cheap passphrase" in out
+    assert "kept     volume work, for rollback" in out
+    assert "written  LUKS2 header of the new work" in out
+    assert "Nothing was written." in out
+    assert digest(place.disk) == before
+    empty(place)
+    assert provision(place, "plan", "tiny", "--json") == 0
+    data = json.loads(capsys.readouterr().out)
+    assert data["found"] == []
+    assert data["forecasts"][0]["ranges"][0] == {
+        "what": "protective MBR, GPT",
+        "fate": "written",
+        "offset": 0,
+        "size": 17408,
+    }
+
+
+def test_a_seat_is_written_replaced_and_rolled_back(
+    place: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    empty(place)
+    assert provision(place, "apply", "tiny", "--for-tests", "--recovery-key", *UNASKED, *trusted(place)) == 0
+    out = capsys.readouterr().out
+    assert out.count("recovery key of") == 2
+    assert "█" in out
+    first = place.contents("work")
+    place.new_image("work", "2")
+    assert provision(place, "env", "work", "--for-tests", *UNASKED, *trusted(place), "--json") == 0
+    said = json.loads(capsys.readouterr().out)
+    assert (said["image"], said["resumed"]) == ("2", None)
+    assert said["kept"] > 0
+    assert provision(place, "status") == 0
+    assert "image 2, before: 1" in capsys.readouterr().out
+    assert provision(place, "rollback", "work", *UNASKED) == 0
+    assert place.contents("work") == first
+    assert provision(place, "drop", "work", *UNASKED) == 0
+    assert provision(place, "status", "--json") == 0
+    rows = json.loads(capsys.readouterr().out.split("gone\n")[-1])["environments"]
+    assert [(row["name"], row["image"], row["previous"]) for row in rows] == [
+        ("work", "1", None),
+        ("private", "1", None),
+    ]
+
+
+def refused(
+    capsys: pytest.CaptureFixture[str], code: ExitCode, text: str, bench: Bench, *words: str
+) -> None:
+    before = digest(bench.disk)
+    assert provision(bench, *words) == code
+    assert text in capsys.readouterr().err
+    assert digest(bench.disk) == before
+
+
+def test_what_must_not_reach_a_disk_is_refused(
+    place: Bench, capsys: pytest.CaptureFixture[str], make_key: KeyMaker
+) -> None:
+    apply = ["apply", "tiny", *UNASKED, *trusted(place)]
+    strong = place.project.seats / "tiny.yaml"
+    refused(capsys, ExitCode.TRUST, "fast-test`, whose passphrases are cheap", place, *apply)
+    strong.write_text(strong.read_text().replace("fast-test", "benchmark"))
+    refused(capsys, ExitCode.INPUT, "already on", place, *apply)
+    refused(
+        capsys, ExitCode.INPUT, "--wipe says 00000000, which is not", place, *apply, "--wipe", "00000000"
+    )
+    put_image(place.project, "work", "1-standin", place.key, source="standin")
+    refused(capsys, ExitCode.TRUST, "made of stand-in packages", place, *apply)
+    put_image(place.project, "work", "1", None)
+    refused(capsys, ExitCode.TRUST, "the image of work is not signed", place, *apply)
+    env = ["env", "work", *UNASKED, *trusted(place)]
+    refused(capsys, ExitCode.TRUST, "the image of work is not signed", place, *env)
+    put_image(place.project, "work", "1", make_key("stranger"))
+    refused(capsys, ExitCode.TRUST, "not one of the trusted keys", place, *apply)
+
+
+def test_a_disk_must_be_meant(
+    place: Bench, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    env = ["env", "work", "--for-tests", *trusted(place)]
+    wrong = [*env, "--yes", "--expect-serial", "other"]
+    refused(capsys, ExitCode.TRUST, "the serial number disk; --expect-serial says other", place, *wrong)
+    refused(capsys, ExitCode.USAGE, "--yes needs --expect-serial", place, *env, "--yes")
+    monkeypatch.setattr("sys.stdin.isatty", lambda: False, raising=False)
+    refused(capsys, ExitCode.USAGE, "no terminal to ask at", place, *env)
+
+
+class Terminal:
+    """A person who types one line."""
+
+    def __init__(self, line: str) -> None:
+        self.line = line
+
+    def isatty(self) -> bool:
+        return True
+
+    def readline(self) -> str:
+        return f"{self.line}\n"
+
+
+def test_a_person_types_the_seats_name(
+    place: Bench, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.replace("work", place.new_image("work", "2"))
+    monkeypatch.setattr("sys.stdin", Terminal("Tiny"))
+    refused(capsys, ExitCode.USAGE, "the name is another; nothing was written", place, "drop", "work")
+    monkeypatch.setattr("sys.stdin", Terminal("tiny"))
+    assert provision(place, "drop", "work") == 0
+
+
+@pytest.mark.parametrize("seconds", [1.2, 2.2])
+def test_a_killed_run_is_taken_up_by_the_next(seconds: float, place: Bench) -> None:
+    old = place.contents("work")
+    place.new_image("work", "2")
+    words = ["provision", "env", "work", "--disk", os.fspath(place.disk), "--for-tests", *UNASKED]
+    argv = [sys.executable, "-m", "builder", *words, *trusted(place)]
+    process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    time.sleep(seconds)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert subprocess.run(argv, capture_output=True, check=False).returncode == 0
+    assert place.contents("work") != old
+    with place.opened() as disk:
+        assert disk.journal.unfinished is None
+        assert set(disk.names) == {"swap", "work", "work.previous", "private"}
+
+
+def test_a_second_run_over_the_same_disk_waits_for_nobody(fresh: FreshBench) -> None:
+    from builder.errors import BusyError
+    from builder.provision.identity import identify
+    from builder.provision.live import changing
+
+    bench = fresh()
+    identity = identify(bench.disk)
+    with (
+        changing(identity, ["work"], bench.tools),
+        pytest.raises(BusyError, match="already being written"),
+        changing(identity, ["work"], bench.tools),
+    ):
+        pass
