@@ -1,0 +1,160 @@
+"""Does a boot test's report say what happened, and do checks that cannot fail get found out?"""
+
+import json
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from PIL import Image
+
+from builder.machine.boottest import read_records
+from builder.machine.errors import Unmet
+from builder.machine.evidence import CheckRecord, Picture
+from builder.machine.job import Job
+from builder.machine.subject import EnvironmentFacts, Kernel, Subject
+from builder.report.model import Report
+from builder.report.page import page, steps, write_report
+
+pytest_plugins = ["pytester"]
+
+HOST = EnvironmentFacts(name="private", vt=7, user="user")
+WORK = EnvironmentFacts(name="work", vt=8, user="user")
+
+
+def record(folder: Path, outcome: str = "passed", **more: str) -> CheckRecord:
+    (folder / "pictures").mkdir(exist_ok=True)
+    Image.new("RGB", (8, 6), (200, 0, 0)).save(folder / "pictures/a.png")
+    shot = Picture(caption="the <screen>", file="pictures/a.png")
+    made = CheckRecord(id="tone", title="A tone", group="sound", outcome=outcome, pictures=[shot])
+    return made.model_copy(update=more)
+
+
+def report(folder: Path, *records: CheckRecord) -> Report:
+    timeline = folder / "boot.json"
+    timeline.write_text(
+        json.dumps([{"seconds": 2.0, "label": "menu"}, {"seconds": 8.0, "label": "desktop"}])
+    )
+    made = Report("demo", folder, list(records), timeline)
+    write_report(made)
+    return made
+
+
+def test_the_page_has_its_pictures_inside_and_escapes_what_guests_said(tmp_path: Path) -> None:
+    made = report(tmp_path, record(tmp_path, "failed", message="<script>alert(1)</script>"))
+    text = made.page.read_text()
+    assert "data:image/png;base64," in text
+    assert "<script>" not in text
+    assert "the &lt;screen&gt;" in text
+    assert not made.ok
+
+
+def test_a_run_passes_only_if_something_ran_and_all_of_it_passed(tmp_path: Path) -> None:
+    assert report(tmp_path, record(tmp_path)).ok
+    assert not report(tmp_path).ok
+    assert not report(tmp_path, record(tmp_path), record(tmp_path, "error")).ok
+
+
+def test_junit_counts_failures_and_errors_and_survives_control_characters(tmp_path: Path) -> None:
+    failed = record(tmp_path, "failed", message="typed \x1b[<0;1;1M instead")
+    made = report(tmp_path, record(tmp_path), failed, record(tmp_path, "error", message="QEMU died"))
+    suite = ElementTree.parse(made.junit).getroot()
+    assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == ("3", "1", "1")
+
+
+def test_the_timeline_shows_each_steps_share(tmp_path: Path) -> None:
+    made = report(tmp_path, record(tmp_path))
+    first, second = steps(made.timeline)
+    assert (first["took"], second["took"]) == (2.0, 6.0)
+    assert (second["left"], second["width"]) == (25.0, 75.0)
+    assert "From power-on" in page(made)
+
+
+def job(folder: Path, *, containers: list[EnvironmentFacts]) -> Job:
+    kernel = Kernel(kernel=folder / "k", initrd=folder / "i", cmdline="")
+    subject = Subject(name="demo", disk=folder / "disk", host=HOST, containers=containers, fast=kernel)
+    return Job(subject=subject, tools=None, overlay=folder / "o", folder=folder)
+
+
+def test_a_seat_without_sound_or_network_has_fewer_abilities(tmp_path: Path) -> None:
+    quiet = WORK.model_copy(update={"sound": False, "network": False})
+    assert job(tmp_path, containers=[quiet]).abilities == {"container", "volume"}
+    assert job(tmp_path, containers=[]).abilities == set()
+
+
+def test_a_passphrase_is_handed_over_only_by_the_fast_route(tmp_path: Path) -> None:
+    subject = job(tmp_path, containers=[WORK]).subject.model_copy(update={"passphrase": "secret"})
+    fast = subject.model_copy(update={"full": False})
+    assert "secret" not in {credential.value for credential in subject.credentials()}
+    assert "secret" in {credential.value for credential in fast.credentials()}
+
+
+CHECKS = '''
+import pytest
+from builder.machine.errors import MachineDied, Unmet
+
+@pytest.fixture
+def seat():
+    """Nothing is booted here."""
+
+@pytest.mark.check("notices")
+@pytest.mark.defect("host", "false")
+def test_notices(seat):
+    raise Unmet("the defect")
+
+@pytest.mark.check("blind")
+@pytest.mark.defect("host", "false")
+def test_blind(seat):
+    pass
+
+@pytest.mark.check("broken")
+@pytest.mark.defect("host", "false")
+def test_broken(seat):
+    {}["no such key"]
+
+@pytest.mark.check("without")
+def test_without_defect(seat):
+    pass
+
+@pytest.mark.check("long")
+@pytest.mark.slow
+@pytest.mark.defect("host", "false")
+def test_long(seat):
+    raise Unmet("noticed")
+'''
+
+
+def run(pytester: pytest.Pytester, folder: Path, **how: object) -> dict[str, str]:
+    file = folder / "job.json"
+    file.write_text(job(folder, containers=[WORK]).model_copy(update=how).model_dump_json())
+    pytester.makepyfile(CHECKS)
+    pytester.runpytest_subprocess(
+        "-p", "builder.machine.plugin", "--boot-test-job", file, "-p", "no:terminal"
+    )
+    return {record.id: record.outcome for record in read_records(folder)}
+
+
+def test_with_seeded_defects_only_a_check_that_notices_passes(
+    pytester: pytest.Pytester, tmp_path: Path
+) -> None:
+    outcomes = run(pytester, tmp_path, defects=True)
+    assert outcomes == {"notices": "passed", "blind": "failed", "broken": "failed", "long": "passed"}
+
+
+def test_without_defects_the_same_checks_are_judged_as_they_are(
+    pytester: pytest.Pytester, tmp_path: Path
+) -> None:
+    outcomes = run(pytester, tmp_path, quick=True)
+    assert outcomes == {
+        "notices": "failed",
+        "blind": "passed",
+        "broken": "failed",
+        "without-defect": "passed",
+    }
+
+
+def test_one_check_can_be_run_alone(pytester: pytest.Pytester, tmp_path: Path) -> None:
+    assert run(pytester, tmp_path, only=("blind",)) == {"blind": "passed"}
+
+
+def test_an_unmet_promise_is_no_error_of_the_machine() -> None:
+    assert issubclass(Unmet, AssertionError)
