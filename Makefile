@@ -36,6 +36,12 @@ boot-test: setup ## Boot SEAT in QEMU and check every promise; report in dist/bo
 run: setup ## Boot SEAT in QEMU for a person
 	@$(SEATSMITH) run $(SEAT) $(ARGS)
 
+provision: setup ## Show what would be done to turn DISK into SEAT; writes nothing
+	@test -n "$(DISK)" || { echo "say which disk: make provision SEAT=$(SEAT) DISK=/dev/disk/by-id/…" >&2; exit 2; }
+	@$(SEATSMITH) provision plan $(SEAT) --disk $(DISK) $(ARGS)
+provision-test: setup ## Sweep power cuts and faults over provisioning; prints the tally
+	@$(VENV)/bin/pytest tests/integration/provision -s -k "power_cut or fault or error or twenty" $(ARGS)
+
 ##@ This machine
 doctor: setup ## Tell what this machine can do
 	@$(SEATSMITH) doctor $(ARGS)
@@ -60,4 +66,4 @@ help: ## Show this help
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
 		/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-.PHONY: image lock verify check seat boot-test run doctor test lint hooks bench clean setup help
+.PHONY: image lock verify check seat boot-test run doctor test lint hooks bench clean setup help provision provision-test
