@@ -209,7 +209,7 @@ def grow(
     serial: Serial = None,
     json: Json = False,
 ) -> None:
-    """Make an environment's volume larger; its filesystem grows at the next start."""
+    """Make an environment's volume larger; its filesystem then grows by systemd-growfs(8)."""
     from builder.cli.provision_change import change_command
 
     data, text = change_command("grow", name, disk, yes=yes, serial=serial, size=size)

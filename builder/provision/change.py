@@ -161,7 +161,7 @@ class Change:
         wipe_free(self.disk, segments)
 
     def grow(self, name: str, extents: int) -> None:
-        """Make a volume larger; its filesystem follows when it is next mounted (systemd-growfs).
+        """Make a volume larger; its filesystem follows by systemd-growfs(8) while it is mounted.
 
         Raises InputError where it is not larger, or there is no room.
         """
@@ -178,7 +178,10 @@ class Change:
             if volume.extents < extents:
                 lvmcommit.set_segments(disk.metadata, name, segments)
                 disk.commit()
-        self.done.append(f"{name} has {size_text(extents * unit)}; its filesystem grows at the next start")
+        self.done.append(
+            f"{name} has {size_text(extents * unit)}; when it is mounted, let its filesystem grow: "
+            f"/usr/lib/systemd/systemd-growfs {'/' if name == self.plan.host else f'/var/lib/machines/{name}'}"
+        )
 
     def longer(self, segments: Sequence[Segment], extents: int) -> list[Segment]:
         """The volume's extents and more: those right behind it, else the first free ones."""
