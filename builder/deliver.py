@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from builder.errors import InputError
-from builder.files import atomic_path, json_digest, write_json
+from builder.files import atomic_path, json_digest, linked, write_json
 from builder.image import (
     Artifacts,
     build_artifacts,
     image_key,
-    linked,
     lock_path,
     obtain_lock,
     source_for,

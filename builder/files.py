@@ -167,6 +167,16 @@ def write_json(final: Path, value: Any) -> None:
     write_atomic(final, json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
 
 
+def linked(source: Path, target: Path) -> None:
+    """A hard link where the file systems allow it, else a copy."""
+    try:
+        os.link(source, target)
+    except OSError as e:
+        if e.errno == errno.EEXIST:
+            raise
+        shutil.copyfile(source, target)
+
+
 def remove_tree(path: Path) -> None:
     """Remove a file or a whole tree, also where directories inside are read-only."""
     if path.is_symlink() or path.is_file():

@@ -1,7 +1,6 @@
 """How does a profile become an image? Lock, fetch, render, mkosi, and the finished files under one key."""
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -319,14 +318,6 @@ def prune(parent: Path, *, keep: Path) -> None:
 
 def source_for(profile: Profile, wanted: str) -> Source:
     return choose_source(wanted, backend(profile.distribution).probe_url)
-
-
-def linked(source: Path, target: Path) -> None:
-    """A hard link where the file systems allow it, else a copy."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
 
 
 def interactive_mkosi(project: Project, profile: Profile, source: str, words: list[str]) -> int:

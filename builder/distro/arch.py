@@ -17,12 +17,12 @@ from builder.distro.pacman import (
 )
 from builder.distro.pin import pin_databases, pin_packages
 from builder.errors import InputError
-from builder.files import file_digest, json_digest
+from builder.files import file_digest, json_digest, linked
 from builder.lock import RENEW, Lock
 from builder.profile import Profile
 from builder.profile.model import Distribution
 from builder.project import Project
-from builder.run import ProgramError
+from builder.run import ProgramError, Result
 from builder.sources import STANDIN_SCHEME, Source, reachable
 from builder.store import Store
 from builder.tools import Tools
@@ -102,7 +102,7 @@ class Arch:
             place = sync if file.kind == "database" or ".db." in file.filename else packages
             if (place / file.filename).exists():
                 raise InputError(f"the lock names two files {file.filename}", hint=RENEW)
-            os.link(store.checked(file), place / file.filename)
+            linked(store.checked(file), place / file.filename)
         keyring = pacman_keyring(
             tools, repository_keys(profile, project, lock.source), archlinux=lock.source is Source.UPSTREAM
         )
@@ -205,15 +205,23 @@ def print_targets(
         "--",
         *targets,
     ]
-    try:
-        said = run_pacman(tools, scratch, conf, argv).text
-    except ProgramError as e:
-        unknown = [line.rsplit(": ", 1)[-1] for line in e.output.splitlines() if "target not found" in line]
-        if not unknown:
-            raise
-        known = {name for packages in available.values() for name in packages}
-        raise UnknownPackages(
-            {name: f"pacman: no package is called {name!r}{near_names(name, known)}" for name in unknown}
-        ) from e
+    result = run_pacman(tools, scratch, conf, argv, check=False)
+    if result.returncode != 0:
+        raise not_installable(result, {name for packages in available.values() for name in packages})
+    said = result.text
     rows = [line.split(" ") for line in said.splitlines() if line.count(" ") == 1]
     return [(repository, name) for repository, name in rows if repository in available]
+
+
+def not_installable(result: Result, known: set[str]) -> InputError:
+    """Pacman's answer to a request that it cannot fulfil: unknown names, or dependencies and conflicts."""
+    said = [*result.stderr.decode(errors="replace").splitlines(), *result.text.splitlines()]
+    if unknown := [line.rsplit(": ", 1)[-1] for line in said if "target not found" in line]:
+        return UnknownPackages(
+            {name: f"pacman: no package is called {name!r}{near_names(name, known)}" for name in unknown}
+        )
+    lines = [f"  pacman: {line}" for line in dict.fromkeys(said) if line.startswith(("error:", "::"))]
+    return InputError(
+        "these packages cannot be installed together:\n" + "\n".join(lines),
+        hint="see packages.add and packages.remove in the profile",
+    )

@@ -13,6 +13,7 @@ from builder.run import Arg
 from builder.sources import Source
 from builder.tools import Tools
 
+GPG_OPTIONS = "disable-dirmngr\n"  # pacman would ask key servers about a key that it does not know
 ARCHLINUX = "archlinux"  # name of the keyring that archlinux-keyring installs
 
 
@@ -46,7 +47,11 @@ def pacman_keyring(tools: Tools, keys: list[RepositoryKey], *, archlinux: bool) 
     """
     for key in keys:
         check_key(tools, key)
-    identity = {"keys": [(k.fingerprint, file_digest(k.file)) for k in keys], "archlinux": archlinux}
+    identity = {
+        "keys": [(k.fingerprint, file_digest(k.file)) for k in keys],
+        "archlinux": archlinux,
+        "options": GPG_OPTIONS,
+    }
     if archlinux:
         identity["tools"] = str(tools.root)
     place = cache_home() / "keyrings" / json_digest(identity)[:16]
@@ -69,6 +74,8 @@ def fill_keyring(tools: Tools, home: Path, keys: list[RepositoryKey], *, archlin
 
     try:
         pacman_key("--init")
+        with (home / "gpg.conf").open("a") as f:
+            f.write(GPG_OPTIONS)
         if archlinux:
             pacman_key("--populate", ARCHLINUX)
         for key in keys:

@@ -54,7 +54,9 @@ def become_root() -> list[str]:
     return [] if os.geteuid() == 0 else ["--become-root", "--suppress-chown"]
 
 
-def run_pacman(tools: Tools, scratch: Path, conf: Path, argv: Sequence[str]) -> Result:
+def run_pacman(
+    tools: Tools, scratch: Path, conf: Path, argv: Sequence[str], *, check: bool = True
+) -> Result:
     """Run pacman on an empty root below ``scratch``."""
     for name in ("root", "db", "cache"):
         (scratch / name).mkdir(exist_ok=True)
@@ -77,7 +79,7 @@ def run_pacman(tools: Tools, scratch: Path, conf: Path, argv: Sequence[str]) -> 
         "--color",
         "never",
     ]
-    return tools.run([*words, *argv], options=become_root())
+    return tools.run([*words, *argv], options=become_root(), check=check)
 
 
 def refused(error: ProgramError, what: str, urls: dict[str, str]) -> SeatsmithError:
@@ -87,11 +89,17 @@ def refused(error: ProgramError, what: str, urls: dict[str, str]) -> SeatsmithEr
     message = f"{what}:\n" + "\n".join(
         f"  pacman: {line}" for line in dict.fromkeys(lines or [text.strip()])
     )
+    if unsigned := re.search(r"'([^']+)\.db\.sig' .*\b404\b", text):
+        return TrustError(
+            f"the database of repository {unsigned[1]} is not signed",
+            hint="ask whoever runs it, or write siglevel: Required DatabaseOptional",
+        )
     if re.search(r"signature|unknown trust|key \"?[0-9A-F]{8}|PGP", text):
         return TrustError(
             message, hint="the repository is not signed by the key that the profile or lock names"
         )
-    return MachineError(message, hint=f"is {next(iter(urls.values()))} right, and does it answer?")
+    named = [name for name in urls if f"'{name}.db" in text] or list(urls)
+    return MachineError(message, hint=f"is {urls[named[0]]} right, and does it answer?")
 
 
 def near_names(name: str, known: set[str]) -> str:
