@@ -178,9 +178,10 @@ class Change:
             if volume.extents < extents:
                 lvmcommit.set_segments(disk.metadata, name, segments)
                 disk.commit()
+        place = "/" if name == self.plan.host else f"/var/lib/machines/{name}"
         self.done.append(
             f"{name} has {size_text(extents * unit)}; when it is mounted, let its filesystem grow: "
-            f"/usr/lib/systemd/systemd-growfs {'/' if name == self.plan.host else f'/var/lib/machines/{name}'}"
+            f"/usr/lib/systemd/systemd-growfs {place}"
         )
 
     def longer(self, segments: Sequence[Segment], extents: int) -> list[Segment]:
