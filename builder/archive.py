@@ -12,7 +12,7 @@ COMPRESS_LEVEL = 3  # zstd(1); higher levels cost more than they save on an imag
 def pack_tree(tree: Path, final: Path, *, epoch: int) -> None:
     """Write everything below ``tree`` into ``final`` (.tar.zst): sorted, owned by root, all times ``epoch``.
 
-    For rendered files, whose owners and times mean nothing. Modes and links are kept.
+    For rendered files, whose owners and times mean nothing. Modes and symbolic links are kept.
     """
     import zstandard
 
@@ -20,6 +20,8 @@ def pack_tree(tree: Path, final: Path, *, epoch: int) -> None:
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as tar:
         for path in sorted(tree.rglob("*")):
             info = tar.gettarinfo(path, arcname=f"./{path.relative_to(tree).as_posix()}")
+            if info.islnk():  # how the tree came to be is no input
+                info.type, info.linkname, info.size = tarfile.REGTYPE, "", path.stat().st_size
             info.uid = info.gid = 0
             info.uname = info.gname = ""
             info.mtime = epoch

@@ -15,12 +15,18 @@ DIFFOSCOPE_LINES = 40
 
 def describe_difference(first: Path, second: Path) -> list[str]:
     """A few lines that name the first differing files of two archives; by diffoscope where there is one."""
+    import zstandard
+
     if shutil.which("diffoscope"):
         result = run(["diffoscope", "--max-report-size", "20000", first, second], check=False)
-        return result.text.splitlines()[:DIFFOSCOPE_LINES]
+        if result.text:
+            return result.text.splitlines()[:DIFFOSCOPE_LINES]
     if not first.name.endswith(".tar.zst"):
         return [first_byte(first, second)]
-    one, two = dict(members(first)), dict(members(second))
+    try:
+        one, two = dict(members(first)), dict(members(second))
+    except (tarfile.TarError, EOFError, OSError, zstandard.ZstdError):
+        return [first_byte(first, second)]
     lines = []
     for name in sorted(one.keys() | two.keys()):
         if one.get(name) != two.get(name):
@@ -62,7 +68,7 @@ def members(archive: Path) -> Iterator[tuple[str, dict[str, object]]]:
                     "time": int(info.mtime),
                     "size": info.size,
                     "target": info.linkname,
-                    "attributes": sorted(k for k in info.pax_headers if "xattr" in k),
+                    "attributes": sorted(f"{k}={v!r}" for k, v in info.pax_headers.items() if "xattr" in k),
                     "content": content,
                 },
             )

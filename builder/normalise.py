@@ -56,10 +56,15 @@ def remove(path: Path) -> None:
         path.unlink()
 
 
+def read(path: Path) -> str:
+    """A file's text, whatever its encoding: packagers' names are not always UTF-8."""
+    return path.read_text(encoding="utf-8", errors="surrogateescape")
+
+
 def rewrite(path: Path, text: str) -> None:
     """Replace a file's content; mode and owner stay."""
-    if text != path.read_text(errors="surrogateescape"):
-        path.write_text(text, errors="surrogateescape")
+    if text != read(path):
+        path.write_text(text, encoding="utf-8", errors="surrogateescape")
 
 
 def fix_shadow(path: Path, epoch: int) -> None:
@@ -68,7 +73,7 @@ def fix_shadow(path: Path, epoch: int) -> None:
         return
     day = str(epoch // 86400)
     lines = []
-    for line in path.read_text().splitlines():
+    for line in read(path).splitlines():
         fields = line.split(":")
         if len(fields) > SHADOW_DAY and fields[SHADOW_DAY].isdigit():
             fields[SHADOW_DAY] = day
@@ -79,7 +84,7 @@ def fix_shadow(path: Path, epoch: int) -> None:
 def fix_pacman(local: Path, epoch: int) -> None:
     """Set the install date in pacman's database (alpm local database, desc files)."""
     for desc in sorted(local.glob("*/desc")):
-        text = desc.read_text()
+        text = read(desc)
         rewrite(desc, re.sub(r"(?<=^%INSTALLDATE%\n)\d+$", str(epoch), text, flags=re.M))
 
 
@@ -91,7 +96,7 @@ def fix_portage(database: Path, epoch: int) -> None:
         if not contents.exists():
             continue
         lines = []
-        for line in contents.read_text(errors="surrogateescape").splitlines():
+        for line in read(contents).splitlines():
             if line.startswith(("obj ", "sym ")):
                 rest, _, mtime = line.rpartition(" ")
                 line = f"{rest} {epoch if line.startswith('sym ') else min(int(mtime), epoch)}"
@@ -103,7 +108,7 @@ def name_variant(path: Path, variant: str) -> None:
     """Say in os-release(5) what kind of image it is."""
     if path.is_symlink() or not path.exists():
         return
-    kept = [line for line in path.read_text().splitlines() if not line.startswith("VARIANT_ID=")]
+    kept = [line for line in read(path).splitlines() if not line.startswith("VARIANT_ID=")]
     rewrite(path, "\n".join([*kept, f"VARIANT_ID={variant}"]) + "\n")
 
 
