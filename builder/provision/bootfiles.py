@@ -60,7 +60,7 @@ class BootFiles:
             f.truncate(partition.size)
             for at in range(0, partition.size, COPY):
                 data = medium.read(partition.start + at, min(COPY, partition.size - at))
-                if any(data):
+                if data != bytes(len(data)):  # a hole otherwise
                     os.pwrite(f.fileno(), data, at)
         run(["cp", "--sparse=always", self.image, self._before])
         with self.image.open("rb") as f:

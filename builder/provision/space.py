@@ -53,7 +53,7 @@ def wipe_free(disk: SeatDisk, segments: Iterable[Segment], *, also: Segment | No
                 continue
             base = disk.pv.start + disk.metadata.group.offset(extent)
             for at in range(0, unit, CHUNK):
-                if any(disk.medium.read(base + at, CHUNK)):
+                if disk.medium.read(base + at, CHUNK) != bytes(CHUNK):
                     disk.medium.write(base + at, bytes(CHUNK))
                     touched = True
     if touched:
