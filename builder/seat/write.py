@@ -197,6 +197,8 @@ class Writer:
                 made = self.start_filesystems(pool)
                 self.write_esp(dense=dense)
                 self.write_swap(dense=dense)
+                if dense:
+                    self.clear_free(size)
                 self.write_environments(made, report, dense=dense)
                 self.put(self.plan.pv.start + lvm.AREA_AT, lvm.encode_metadata(self.plan.group))
             with timed(report, "sync"), ui.current().step("Waiting for the disk"):
@@ -283,6 +285,15 @@ class Writer:
                     self.tools.run(argv)
                 self.put_file(image, volume.offset, [(0, volume.size if dense else 64 << 10)])
                 image.unlink()
+
+    def clear_free(self, size: int) -> None:
+        """Zeros over free extents and what lies beyond: else a disk that cannot discard keeps old data."""
+        group = self.plan.group
+        start = self.plan.pv.start + group.offset(group.extents - self.plan.free_extents)
+        end = max(self.plan.pv.end, size - EDGE)
+        with ui.current().step("Clearing what stays free"):
+            for at in range(start, end, COPY):
+                self.medium.write(at, bytes(min(COPY, end - at)))
 
     def start_filesystems(self, pool: ThreadPoolExecutor) -> dict[str, "Future[Path]"]:
         """Begin to make all filesystems, two at a time."""
