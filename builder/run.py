@@ -95,6 +95,8 @@ def run(
     words = [os.fspath(a) for a in argv]
     log.debug("run: %s", shlex.join(words))
     started = time.monotonic()
+    if not shutil.which(words[0], path=(os.environ if env is None else env).get("PATH", os.defpath)):
+        raise MachineError(f"cannot start {words[0]}: there is no such program", hint=hint)
     with contextlib.ExitStack() as stack:
         sink: int | IO[bytes] | None = stdout
         errors: int | IO[bytes] = subprocess.PIPE
@@ -105,7 +107,11 @@ def run(
         try:
             process = subprocess.Popen(
                 dying_with_us(words),
-                stdin=subprocess.PIPE if isinstance(stdin, bytes) else (stdin or subprocess.DEVNULL),
+                stdin=subprocess.PIPE
+                if isinstance(stdin, bytes)
+                else subprocess.DEVNULL
+                if stdin is None
+                else stdin,
                 stdout=sink,
                 stderr=errors,
                 env=env,
@@ -135,13 +141,15 @@ def run(
 
 
 def end_group(process: subprocess.Popen[bytes]) -> None:
-    """End a process and its group: politely first, and with SIGKILL after GRACE seconds."""
+    """End a process and its group: politely first, then by SIGKILL what is left of them."""
     for sig in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, sig)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(GRACE)
-            return
+    for pipe in (process.stdin, process.stdout, process.stderr):
+        if pipe:
+            pipe.close()
 
 
 def tail_of(path: Path, lines: int = TAIL_LINES) -> str:

@@ -2,6 +2,7 @@
 
 import contextlib
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextvars import ContextVar
@@ -48,12 +49,16 @@ class PlainMeter:
         self.ui, self.title, self.total, self.unit = ui, title, total, unit
         self.done = 0
         self.last = time.monotonic()
+        self.lock = threading.Lock()
 
     def advance(self, amount: int) -> None:
-        self.done += amount
-        now = time.monotonic()
-        if now - self.last >= self.EVERY:
-            self.last = now
+        with self.lock:
+            self.done += amount
+            now = time.monotonic()
+            due = now - self.last >= self.EVERY
+            if due:
+                self.last = now
+        if due:
             self.ui.say(f"  {self.title}: {amount_text(self.done, self.unit, self.total)}")
 
 
@@ -101,6 +106,9 @@ class RichUi(Ui):
                 BarColumn(),
                 DownloadColumn() if unit == "B" else TextColumn("{task.completed}/{task.total}"),
             ]
+        from rich.markup import escape
+
+        title = escape(title)  # "[…]" in it is no markup
         started = time.monotonic()
         with Progress(*columns, console=self.console, transient=True) as progress:
             yield RichMeter(progress, progress.add_task(title, total=total))
