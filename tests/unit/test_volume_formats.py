@@ -1,0 +1,354 @@
+"""Do our byte formats read back as written, notice damage, and agree with other implementations?"""
+
+import os
+import random
+import struct
+from dataclasses import replace
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from builder.errors import InputError, MachineError
+from builder.ui import NoMeter
+from builder.volume import ext4, gpt, lvm, lvmtext, xts
+from builder.volume.cipher import KEY_SIZE, SECTOR, Sectors
+from builder.volume.keys import MODHEX, as_fd, recovery_key, volume_key, wipe
+from builder.volume.medium import Medium
+
+MIB = 1 << 20
+PV_ID = "abcdef-0123-4567-89ab-cdef-0123-456789"
+VG_ID = "fedcba-3210-7654-ba98-fedc-3210-987654"
+
+
+def reader(image: bytes, base: int = 0) -> gpt.Read:
+    return lambda offset, length: image[base + offset : base + offset + length]
+
+
+# Partition tables
+
+
+def table_bytes(table: gpt.Table) -> bytearray:
+    image = bytearray(table.disk_size)
+    for offset, data in gpt.encode(table):
+        image[offset : offset + len(data)] = data
+    return image
+
+
+@st.composite
+def tables(draw: st.DrawFn) -> gpt.Table:
+    sector = draw(st.sampled_from([512, 4096]))
+    size = draw(st.integers(4, 12)) * MIB + draw(st.integers(0, 200)) * sector
+    at, parts = MIB, []
+    for n in range(draw(st.integers(0, 4))):
+        length = draw(st.integers(1, 60)) * 4096
+        if at + length > gpt.usable(size)[1]:
+            break
+        name = draw(st.text(st.characters(blacklist_categories=["Cs", "Cc"]), max_size=18))
+        parts.append(gpt.Partition(name, gpt.LINUX_LVM, UUID(int=n + 1), at, length))
+        at += length
+    return gpt.Table(draw(st.uuids(version=4)), size, tuple(parts), sector)
+
+
+@settings(max_examples=60, deadline=None)
+@given(tables())
+def test_a_partition_table_reads_back_as_it_was_written(table: gpt.Table) -> None:
+    assert gpt.decode(reader(bytes(table_bytes(table))), table.disk_size) == table
+
+
+TABLE = gpt.Table(UUID(int=9), 8 * MIB, (gpt.Partition("esp", gpt.ESP, UUID(int=1), MIB, MIB),))
+
+
+@pytest.mark.parametrize(
+    ("at", "message"),
+    [
+        (0x1FE, "protective MBR is missing"),
+        (512 + 24, "primary partition table's header is damaged"),
+        (1024 + 40, "primary partition table's entries are damaged"),
+        (8 * MIB - 512 + 56, "backup partition table's header is damaged"),
+        (8 * MIB - 33 * 512, "backup partition table's entries are damaged"),
+    ],
+)
+def test_a_flipped_bit_in_a_partition_table_is_told_with_its_copy(at: int, message: str) -> None:
+    image = table_bytes(TABLE)
+    image[at] ^= 1
+    with pytest.raises(InputError, match=message):
+        gpt.decode(reader(bytes(image)), TABLE.disk_size)
+
+
+def test_a_truncated_disk_is_told_with_both_sizes() -> None:
+    image = bytes(table_bytes(TABLE))[: 5 * MIB]
+    with pytest.raises(InputError, match="of a disk of 8388608 bytes; this one has 5242880"):
+        gpt.decode(reader(image), 5 * MIB)
+
+
+def test_copies_of_two_different_tables_are_refused() -> None:
+    image, other = table_bytes(TABLE), table_bytes(replace(TABLE, disk_id=UUID(int=10)))
+    image[-33 * 512 :] = other[-33 * 512 :]
+    with pytest.raises(InputError, match="two copies of the partition table differ"):
+        gpt.decode(reader(bytes(image)), TABLE.disk_size)
+
+
+def test_no_prefix_of_the_writes_of_a_table_is_a_whole_one() -> None:
+    image = bytearray(TABLE.disk_size)
+    for offset, data in gpt.encode(TABLE):
+        with pytest.raises(InputError):
+            gpt.decode(reader(bytes(image)), TABLE.disk_size)
+        image[offset : offset + len(data)] = data
+    gpt.decode(reader(bytes(image)), TABLE.disk_size)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.randoms(use_true_random=False))
+def test_random_damage_of_a_partition_table_never_gets_past_as_another_error(chance: random.Random) -> None:
+    image = table_bytes(TABLE)
+    for _ in range(chance.randint(1, 30)):
+        image[chance.choice((chance.randrange(34 * 512), -1 - chance.randrange(33 * 512)))] = (
+            chance.randrange(256)
+        )
+    try:
+        found = gpt.decode(reader(bytes(image)), TABLE.disk_size)
+    except InputError:
+        return
+    assert found == TABLE  # the damage was outside of what the checksums cover, or wrote what was there
+
+
+# LVM2
+
+NAMES = st.from_regex(r"[A-Za-z0-9+_.][A-Za-z0-9+_.-]{0,20}", fullmatch=True).filter(
+    lambda name: lvm.name_problem(name, group="vg") is None
+)
+
+
+@st.composite
+def groups(draw: st.DrawFn) -> lvm.VolumeGroup:
+    volumes, at = [], 0
+    for n, name in enumerate(draw(st.lists(NAMES, max_size=6, unique=True))):
+        segments = []
+        for _ in range(draw(st.integers(1, 3))):
+            at += draw(st.integers(0, 5))
+            count = draw(st.integers(1, 50_000))
+            segments.append(lvm.Segment(at, count))
+            at += count
+        tags = tuple(
+            draw(st.lists(st.from_regex(r"[a-z0-9=.]{1,12}", fullmatch=True), max_size=2, unique=True))
+        )
+        volumes.append(lvm.LogicalVolume(name, VG_ID[:-1] + str(n), tuple(segments), tags))
+    size = lvm.FIRST_EXTENT + (at + draw(st.integers(1, 100))) * lvm.EXTENT
+    return lvm.VolumeGroup(
+        draw(NAMES), VG_ID, PV_ID, size, tuple(volumes), created=1700000000, seqno=draw(st.integers(1, 999))
+    )
+
+
+def pv_bytes(group: lvm.VolumeGroup) -> bytearray:
+    image = bytearray(lvm.FIRST_EXTENT)
+    label = lvm.encode_label(group)
+    image[lvm.LABEL_AT : lvm.LABEL_AT + len(label)] = label
+    image[lvm.AREA_AT :] = lvm.encode_metadata(group)
+    return image
+
+
+@settings(max_examples=100, deadline=None)
+@given(groups())
+def test_a_volume_group_reads_back_as_it_was_written(group: lvm.VolumeGroup) -> None:
+    assert lvm.decode(reader(bytes(pv_bytes(group)))) == group
+
+
+GROUP = lvm.VolumeGroup(
+    "vg", VG_ID, PV_ID, 1 << 30, (lvm.LogicalVolume("a", VG_ID[:-1] + "x", (lvm.Segment(0, 5),)),)
+)
+
+
+@pytest.mark.parametrize(
+    ("at", "message"),
+    [
+        (lvm.LABEL_AT, "not an LVM2 physical volume"),
+        (lvm.LABEL_AT + 40, "label is damaged"),
+        (lvm.AREA_AT + 30, "metadata area's header is damaged"),
+        (lvm.AREA_AT + 512 + 20, "metadata is damaged"),
+    ],
+)
+def test_a_flipped_bit_in_a_physical_volume_is_told(at: int, message: str) -> None:
+    image = pv_bytes(GROUP)
+    image[at] ^= 1
+    with pytest.raises(InputError, match=message):
+        lvm.decode(reader(bytes(image)))
+
+
+PLAIN = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=20)
+VALUES = st.recursive(
+    st.integers(-(10**9), 10**12) | PLAIN, lambda inner: st.lists(inner, max_size=4), max_leaves=8
+)
+KEYS = st.from_regex(r"[A-Za-z0-9_.+][A-Za-z0-9_.+-]{0,12}", fullmatch=True)
+SECTIONS = st.dictionaries(KEYS, VALUES, max_size=4)
+DOCUMENTS = st.dictionaries(KEYS, VALUES | st.dictionaries(KEYS, VALUES | SECTIONS, max_size=4), max_size=4)
+
+
+@settings(max_examples=200, deadline=None)
+@given(DOCUMENTS)
+def test_lvm_text_reads_back_as_it_was_written(document: dict[str, object]) -> None:
+    assert lvmtext.parse(lvmtext.dump(document)) == document
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text('ab={}[],"\\ \n\t1.-#', max_size=40))
+def test_no_text_makes_the_parser_fail_otherwise_than_by_saying_so(text: str) -> None:
+    try:
+        lvmtext.parse(text)
+    except InputError as e:
+        assert e.message.startswith("LVM metadata")
+
+
+@pytest.mark.parametrize(
+    "name", ["", "-a", ".", "..", "a b", "a/b", "snapshot1", "pvmove0", "x_tdata", "ä", "y" * 128]
+)
+def test_a_name_that_lvm2_refuses_is_refused(name: str) -> None:
+    assert lvm.name_problem(name, group="vg")
+
+
+def test_hyphens_are_doubled_in_mapper_names_and_count_for_their_length() -> None:
+    assert lvm.mapper_name("v-g", "a-b") == "v--g-a--b"
+    assert lvm.name_problem("-".join("a" * 62), group="vg")
+
+
+# Encryption
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.binary(min_size=KEY_SIZE, max_size=KEY_SIZE), st.integers(0, 1 << 33), st.integers(1, 4))
+def test_sectors_are_encrypted_as_another_implementation_does(key: bytes, sector: int, count: int) -> None:
+    if key[:32] == key[32:]:
+        return  # XTS refuses two equal halves
+    clear = os.urandom(count * SECTOR)
+    expected = b""
+    for n in range(count):
+        number = struct.pack("<QQ", (sector + n) * SECTOR // 512, 0)
+        one = Cipher(algorithms.AES(key), modes.XTS(number)).encryptor()
+        expected += one.update(clear[n * SECTOR : (n + 1) * SECTOR]) + one.finalize()
+    for native in (True, False):
+        buffer = bytearray(clear)
+        sectors = Sectors(key, native=native)
+        sectors.encrypt(buffer, len(buffer), sector * SECTOR)
+        assert bytes(buffer) == expected
+        sectors.decrypt(buffer, len(buffer), sector * SECTOR)
+        assert bytes(buffer) == clear
+
+
+def test_a_key_of_another_length_is_refused() -> None:
+    with pytest.raises(ValueError, match="64 bytes, not 32"):
+        Sectors(bytes(32))
+
+
+RANGES = st.lists(st.tuples(st.integers(1, 40), st.integers(1, 40)), max_size=12).map(
+    lambda gaps: [
+        (start * SECTOR, (start + length) * SECTOR)
+        for start, length in zip(
+            (sum(g + n for g, n in gaps[:i]) + gaps[i][0] for i in range(len(gaps))),
+            (n for _, n in gaps),
+            strict=True,
+        )
+    ]
+)
+
+
+@given(RANGES, st.integers(1, 20))
+def test_work_is_split_without_loss_and_in_pieces_of_at_most_that_size(
+    ranges: list[xts.Range], pages: int
+) -> None:
+    pieces = list(xts.split(ranges, pages * SECTOR))
+    assert all(0 < sum(b - a for a, b in piece) <= pages * SECTOR for piece in pieces)
+    whole: list[xts.Range] = []
+    for start, end in (r for piece in pieces for r in piece):
+        if whole and whole[-1][1] == start and start not in {a for a, _ in ranges}:
+            whole[-1] = (whole[-1][0], end)
+        else:
+            whole.append((start, end))
+    assert whole == ranges
+
+
+def test_worker_processes_and_one_process_write_the_same(tmp_path: Path) -> None:
+    source, one, many = (tmp_path / n for n in ("source", "one", "many"))
+    source.write_bytes(os.urandom(5 * MIB))
+    ranges = [(0, 2 * MIB), (3 * MIB, 5 * MIB - 8192)]
+    key = bytearray(range(KEY_SIZE))
+    secret = {3 * MIB + SECTOR: b"s" * SECTOR}
+    for path in (one, many):
+        path.write_bytes(bytes(8 * MIB))
+    with one.open("r+b") as f:
+        medium = Medium(f.fileno(), one)
+        first = medium.encrypt(source, MIB, ranges, key, meter=NoMeter(), overlay=secret)
+        medium.read_back(first, meter=NoMeter())
+    second = xts.encrypt(source, many, MIB, ranges, key, meter=NoMeter(), overlay=secret, workers=2)
+    xts.read_back(many, second, meter=NoMeter(), workers=2)
+    assert first == second
+    assert one.read_bytes() == many.read_bytes()
+    with many.open("r+b") as f:
+        (was,) = os.pread(f.fileno(), 1, 4 * MIB + 17)
+        os.pwrite(f.fileno(), bytes([was ^ 1]), 4 * MIB + 17)
+    with pytest.raises(MachineError, match="reads back differently"):
+        xts.read_back(many, second, meter=NoMeter(), workers=2)
+
+
+# Keys
+
+
+def test_a_volume_key_is_random_and_zeroed_afterwards() -> None:
+    with volume_key() as key, volume_key() as other:
+        assert len(key) == KEY_SIZE
+        assert key != other
+    assert key == bytearray(KEY_SIZE)
+
+
+def test_a_secret_is_handed_on_by_an_anonymous_file_that_ends() -> None:
+    secret = bytearray(b"correct horse")
+    with as_fd(secret) as fd:
+        assert "memfd:secret" in str(Path(f"/proc/self/fd/{fd}").readlink())
+        assert os.read(fd, 100) == b"correct horse"
+        assert not os.get_inheritable(fd)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(fd)
+    wipe(secret)
+    assert not any(secret)
+
+
+def test_a_recovery_key_has_256_bits_in_letters_of_every_keyboard() -> None:
+    key, other = recovery_key().decode(), recovery_key().decode()
+    groups = key.split("-")
+    assert [len(g) for g in groups] == [8] * 8
+    assert set("".join(groups)) <= set(MODHEX)
+    assert key != other
+
+
+# ext4
+
+DUMP = """\
+Block count:              2000
+Inodes per group:         64
+Inode size:               256
+
+Group 0: (Blocks 0-999) csum 0x1 [ITABLE_ZEROED]
+  Primary superblock at 0, Group descriptors at 1-1
+  Inode table at 10-13 (+10)
+  800 free blocks, 30 free inodes, 2 directories, 16 unused inodes
+  Free blocks: 200-998, 999
+  Free inodes: 35-64
+Group 1: (Blocks 1000-1999) csum 0x2 [INODE_UNINIT]
+  Inode table at 14-17 (bg #0 + 14)
+  1000 free blocks, 64 free inodes, 0 directories, 64 unused inodes
+  Free blocks: 1000-1999
+  Free inodes: 65-128
+"""
+
+
+def test_used_ranges_leave_out_free_blocks_and_unused_inode_tables() -> None:
+    assert list(ext4.parse_used(DUMP)) == [(0, 13 * 4096), (18 * 4096, 200 * 4096)]
+
+
+@pytest.mark.parametrize(
+    ("size", "mib"), [(256 * MIB, 16), (5 << 30, 64), (60 << 30, 128), (230 << 30, 256)]
+)
+def test_the_journal_grows_with_the_filesystem_up_to_256_mib(size: int, mib: int) -> None:
+    assert ext4.journal_size(size) == mib
