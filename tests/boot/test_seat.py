@@ -1,0 +1,75 @@
+"""Does a seat that was made from nothing boot by its firmware and keep its promises on screen?
+
+The checks here are those that would notice most; `make boot-test` runs all of them.
+"""
+
+import os
+import re
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from builder.machine.evidence import CheckRecord
+from tests.support.bootedseat import BootedSeat
+
+CHECKS = (
+    "foreign-devices",
+    "input-stays",
+    "keyboard-on-own-terminal",
+    "name-on-screen",
+    "network",
+    "nothing-failed",
+    "tone",
+    "volume-closes",
+)
+SEEDED = ("foreign-devices", "keyboard-on-own-terminal")
+
+
+@pytest.fixture(scope="module")
+def checked(booted: BootedSeat) -> dict[str, CheckRecord]:
+    assert booted.boot.outcome == "passed", booted.boot.message
+    return booted.check(*CHECKS)
+
+
+def test_a_seat_boots_by_firmware_menu_and_typed_passphrase_to_both_desktops(booted: BootedSeat) -> None:
+    assert booted.boot.outcome == "passed", booted.boot.message
+    captions = [picture.caption for picture in booted.boot.pictures]
+    assert "boot menu" in captions
+    assert "asked again after a wrong passphrase" in captions
+    assert captions[-2:] == ["desktop of work", "desktop of private"]
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_the_booted_seat_keeps_its_promise(check: str, checked: dict[str, CheckRecord]) -> None:
+    record = checked[check]
+    assert record.outcome == "passed", f"{record.title}: {record.message}"
+
+
+def test_checks_notice_what_was_broken_on_purpose(booted: BootedSeat) -> None:
+    seeded = booted.check(*SEEDED, defects=True)
+    assert {record.id: record.outcome for record in seeded.values()} == dict.fromkeys(SEEDED, "passed")
+    assert "/dev/vda" in " ".join(seeded["foreign-devices"].notes)
+
+
+def test_the_report_stands_by_itself_and_names_every_check(
+    booted: BootedSeat, checked: dict[str, CheckRecord]
+) -> None:
+    report = booted.report(list(checked.values()))
+    page = report.page.read_text()
+    assert not re.search(r'(src|href)="(?!data:|pictures/|#)', page)
+    assert page.count("data:image/png;base64,") == sum(len(r.pictures) for r in checked.values())
+    cases = ElementTree.parse(report.junit).getroot().findall("testcase")
+    assert {case.get("name") for case in cases} == set(CHECKS)
+
+
+def test_nothing_of_a_machine_is_left_behind(booted: BootedSeat, checked: dict[str, CheckRecord]) -> None:
+    ours = [path for path in Path("/proc").glob("[0-9]*") if b"qemu-system" in command_of(path)]
+    assert not [path for path in ours if os.fsencode(booted.subject.name) in command_of(path)]
+
+
+def command_of(process: Path) -> bytes:
+    try:
+        return (process / "cmdline").read_bytes()
+    except OSError:
+        return b""

@@ -1,0 +1,89 @@
+"""Which seat do the boot tests start? A real one, from nothing: image, disk, firmware, QEMU.
+
+To be quick it is made of one image: the host and the container both carry ``work``.
+"""
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from builder.machine.boottest import Wanted, read_records, run_checks
+from builder.machine.evidence import CheckRecord
+from builder.machine.subject import Subject
+from builder.project import Project
+from builder.report.model import Report
+from builder.report.page import write_report
+from builder.tools import Tools
+from tests.support.tinyproject import CHECKOUT, copy_checkout
+
+SEAT = """\
+disk:
+  size: 5GiB
+esp: 256MiB
+swap: 64MiB
+environments:
+  work:
+    size: 2GiB
+  private:
+    profile: work
+    vt: 7
+    size: rest
+host: private
+keys:
+  pbkdf: fast-test
+  test_passphrase: true
+"""
+
+
+@dataclass(frozen=True)
+class BootedSeat:
+    """A seat that was brought up once; ``overlay`` holds its ready state, ``folder`` what was seen."""
+
+    tools: Tools
+    subject: Subject
+    folder: Path
+    overlay: Path
+    boot: CheckRecord
+
+    def check(self, *ids: str, defects: bool = False) -> dict[str, CheckRecord]:
+        """Run checks from the ready state."""
+        folder = self.folder / ("seeded" if defects else "unharmed")
+        folder.mkdir()
+        run_checks(
+            self.subject,
+            self.tools,
+            folder,
+            self.overlay,
+            folder / "job.json",
+            Wanted(only=ids, defects=defects),
+        )
+        return {record.id: record for record in read_records(folder)}
+
+    def report(self, records: list[CheckRecord]) -> Report:
+        report = Report("twins", self.folder / "unharmed", records, self.folder / "boot.json")
+        write_report(report)
+        return report
+
+
+def seatsmith(project: Project, *words: str) -> None:
+    """``seatsmith WORDS`` in the project."""
+    places = {"SEATSMITH_ROOT": os.fspath(project.root), "SEATSMITH_DIST": os.fspath(project.dist)}
+    argv = [sys.executable, "-m", "builder", *words]
+    result = subprocess.run(
+        argv, cwd=CHECKOUT, env={**os.environ, **places}, capture_output=True, text=True, timeout=900
+    )
+    assert result.returncode == 0, result.stderr[-4000:]
+
+
+def make_seat(project: Project) -> None:
+    """A copy of the checkout with the seat ``twins``, its image built and its disk written."""
+    copy_checkout(project.root)
+    for name in ("_desktop", "work"):
+        text = (CHECKOUT / f"profiles/{name}.yaml").read_text()
+        (project.profiles / f"{name}.yaml").write_text(text)
+    project.seats.mkdir()
+    (project.seats / "twins.yaml").write_text(SEAT)
+    seatsmith(project, "image", "work", "--source", "standin")
+    seatsmith(project, "seat", "write", "twins")
