@@ -42,7 +42,7 @@ def make(
         for name, content in sorted(files.items()):
             source = content if isinstance(content, Path) else "-"
             given = content if isinstance(content, bytes) else None
-            tools.run(["mcopy", "-i", image, "-m", source, f"::/{name}"], stdin=given, env=environment)
+            tools.run(["mcopy", "-i", image, source, f"::/{name}"], stdin=given, env=environment)
     except ProgramError as e:
         if "full" in e.output.lower() or "space" in e.output.lower():
             wanted = sum(c.stat().st_size if isinstance(c, Path) else len(c) for c in files.values())
