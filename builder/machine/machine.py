@@ -141,7 +141,7 @@ class Machine(Power):
         self.plugs.plug(self.monitor, kind, name or kind)
         return name or kind
 
-    def unplug(self, name: str, *, timeout: float = 30.0) -> None:
+    def unplug(self, name: str, *, timeout: float = 90.0) -> None:
         """Pull a device out and wait until the guest has let go of it."""
         self.plugs.unplug(self.monitor, name, timeout)
 
