@@ -30,9 +30,14 @@ seat: setup ## Write SEAT to an image file, from its images (built first where t
 	@for profile in $$($(SEATSMITH) seat profiles $(SEAT)); do \
 		test -e dist/$$profile/manifest.json || $(SEATSMITH) image $$profile --source $(SOURCE) || exit; done
 	@$(SEATSMITH) seat write $(SEAT) $(ARGS)
-boot-test: setup ## Boot SEAT in QEMU and check every promise; report in dist/boot-tests/SEAT
+boot-test: setup ## Boot SEAT (or a seat made up around PROFILE) in QEMU; report in dist/boot-tests/
+ifeq ($(origin PROFILE),command line)
+	@test -e dist/$(PROFILE)/manifest.json || $(SEATSMITH) image $(PROFILE) --source $(SOURCE)
+	@$(SEATSMITH) boot-test --profile $(PROFILE) $(ARGS)
+else
 	@test -e dist/seats/$(SEAT)/$(SEAT).img || $(MAKE) seat SEAT=$(SEAT) ARGS=
 	@$(SEATSMITH) boot-test $(SEAT) $(ARGS)
+endif
 run: setup ## Boot SEAT in QEMU for a person
 	@$(SEATSMITH) run $(SEAT) $(ARGS)
 

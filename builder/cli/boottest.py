@@ -41,8 +41,31 @@ def seat_and_tools(seat: str, *, full: bool, host: str | None) -> Iterator[tuple
         yield written_seat(find_project(), seat, tools, Path(folder), full=full, host=host), tools
 
 
+@contextmanager
+def seat_around(profile: str, *, full: bool) -> Iterator[tuple["Subject", "Tools"]]:
+    """A seat made up for one profile, written now."""
+    import tempfile
+    from pathlib import Path
+
+    from builder.machine.seatdisk import written_seat
+    from builder.machine.tryseat import seat_name, try_project, write_try_seat
+    from builder.project import find_project
+    from builder.tools import ensure_tools
+
+    tools = ensure_tools()
+    with tempfile.TemporaryDirectory(prefix="seatsmith-try-") as folder:
+        project = try_project(find_project(), profile, Path(folder) / "project")
+        write_try_seat(project, profile)
+        yield written_seat(project, seat_name(profile), tools, Path(folder), full=full), tools
+
+
 def boot_test(
-    seat: Seat,
+    seat: Annotated[
+        str | None, typer.Argument(help="The seat's name: a file below profiles/seats/.")
+    ] = None,
+    profile: Annotated[
+        str | None, typer.Option(help="Instead of a seat: make one up around this profile's image.")
+    ] = None,
     fast: Fast = False,
     quick: Annotated[
         bool, typer.Option("--quick", help="Leave out the checks that take a minute or more.")
@@ -65,23 +88,32 @@ def boot_test(
     The report is dist/boot-tests/SEAT/report.html. Exit code 1 if a check failed.
     """
     from builder import ui
+    from builder.errors import UsageError
     from builder.machine.attend import converse
     from builder.machine.boottest import Wanted
     from builder.machine.boottest import boot_test as test
     from builder.project import find_project
 
     say = ui.current().say
-    with seat_and_tools(seat, full=not fast, host=host) as (subject, tools):
+    if seat is not None and profile is None:
+        place = seat_and_tools(seat, full=not fast, host=host)
+    elif profile is not None and seat is None and host is None:
+        place = seat_around(profile, full=not fast)
+    else:
+        raise UsageError("give either a seat or --profile", hint="for example: seatsmith boot-test demo")
+    with place as (subject, tools):
         if interactive:
             converse(subject, tools, say=say)
             raise typer.Exit
-        folder = find_project().dist / "boot-tests" / (f"{seat}-defects" if defects else seat)
+        folder = (
+            find_project().dist / "boot-tests" / (f"{subject.name}-defects" if defects else subject.name)
+        )
         wanted = Wanted(only=tuple(only or ()), quick=quick, workers=workers, defects=defects)
         report = test(subject, tools, folder, wanted=wanted, say=say)
     count = len(report.records)
     text = f"{count - len(report.failed)} of {count} passed; {report.page}"
     rows = [record.model_dump(include={"id", "title", "outcome", "message"}) for record in report.records]
-    show({"seat": seat, "ok": report.ok, "report": report.page, "checks": rows}, text, as_json=json)
+    show({"seat": subject.name, "ok": report.ok, "report": report.page, "checks": rows}, text, as_json=json)
     if not report.ok:
         raise typer.Exit(1)
 
