@@ -1,0 +1,260 @@
+"""Does a seat take exactly what was published, and nothing that a mirror or an attacker makes of it?"""
+
+import json
+import shutil
+import tarfile
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from builder.errors import InputError, SeatsmithError, TrustError
+from builder.outputs.provenance import GitState
+from builder.outputs.sign import sign_checksums, sign_file
+from builder.publish import freshness, index, site
+from builder.publish.index import Index, index_text, parse_index
+from builder.publish.pull import Policy, Pulled, pull
+from builder.publish.site import Terms, publish
+from builder.standin.server import serve
+from builder.tools import Tools
+from tests.support.gpgkeys import KeyMaker, TestKey
+from tests.support.results import entry, pack, record, tree, write_result
+
+pytestmark = pytest.mark.tools
+
+FIRST, SECOND = "2026.11.01", "2026.11.08"
+
+
+class Publisher:
+    """A published directory, and a seat that pulls from it."""
+
+    def __init__(self, place: Path, key: TestKey) -> None:
+        self.place, self.key = place, key
+        self.root = place / "www"
+        self.state = place / "state/pulled.json"
+        self.seat = place / "seat/work"
+
+    def terms(self, **how: object) -> Terms:
+        return Terms(str(self.key.secret), [self.key.public.read_bytes()], **how)  # type: ignore[arg-type]
+
+    def publish(self, version: str | None, *, key: TestKey | None = None, **what: object) -> Index:
+        """Sign a small result and publish it; without a version, renew the index."""
+        results = []
+        if version is not None:
+            result = self.place / "dist" / version
+            shutil.rmtree(result, ignore_errors=True)
+            write_result(result, record(version=version), **what)  # type: ignore[arg-type]
+            sign_checksums(result, str((key or self.key).secret))
+            results = [result]
+        return publish(self.root, results, self.terms())
+
+    def pull(self, url: str | None = None, **policy: object) -> Pulled:
+        return pull(
+            url or str(self.root),
+            "work",
+            self.seat,
+            keys=[self.key.public.read_bytes()],
+            state=self.state,
+            policy=Policy(**policy),  # type: ignore[arg-type]
+        )
+
+    def refused(self, words: str, **policy: object) -> None:
+        """The seat refuses with these words, and keeps what it had."""
+        before = sorted(p.name for p in self.seat.iterdir()) if self.seat.exists() else None
+        with pytest.raises(TrustError) as caught:
+            self.pull(**policy)
+        assert words in caught.value.message
+        assert before == (sorted(p.name for p in self.seat.iterdir()) if self.seat.exists() else None)
+
+    def release(self, version: str = FIRST) -> Path:
+        return self.root / "work" / version
+
+
+@pytest.fixture
+def publisher(tmp_path: Path, release: TestKey, tools: Tools) -> Publisher:
+    made = Publisher(tmp_path, release)
+    made.publish(FIRST)
+    return made
+
+
+def test_what_is_published_arrives_over_http_as_it_was_signed(publisher: Publisher) -> None:
+    with serve(publisher.root) as url:
+        pulled = publisher.pull(url)
+    names = sorted(p.name for p in publisher.seat.iterdir())
+    assert names == sorted(p.name for p in publisher.release().iterdir())
+    for name in names:
+        assert (publisher.seat / name).read_bytes() == (publisher.release() / name).read_bytes()
+    assert (pulled.release.version, pulled.release.release) == (FIRST, 1)
+    assert not list(publisher.seat.parent.glob(".*.part"))
+
+
+def test_a_second_release_is_the_current_one_and_comes_with_a_diff(publisher: Publisher) -> None:
+    made = publisher.publish(SECOND)
+    assert [r.version for r in made.profiles["work"]] == [SECOND, FIRST]
+    newest = made.profiles["work"][0]
+    assert (publisher.root / "work" / newest.diff).read_text().startswith("<!")
+    assert SECOND in (publisher.root / "index.html").read_text()
+    assert publisher.pull().release.version == SECOND
+
+
+def test_a_published_version_never_changes(publisher: Publisher) -> None:
+    with pytest.raises(InputError, match="already published with other files"):
+        publisher.publish(FIRST, image=tree("./etc/other"))
+
+
+def test_only_as_many_releases_stay_as_were_asked_for(publisher: Publisher) -> None:
+    publisher.publish(SECOND)
+    publish(publisher.root, [], publisher.terms(keep=1))
+    assert not publisher.release(FIRST).exists()
+    assert publisher.release(SECOND).is_dir()
+
+
+def test_a_result_signed_by_a_stranger_is_not_published(publisher: Publisher, make_key: KeyMaker) -> None:
+    with pytest.raises(TrustError):
+        publisher.publish(SECOND, key=make_key("stranger-publisher"))
+    assert not publisher.release(SECOND).exists()
+
+
+def test_a_directory_of_another_publisher_is_not_carried_on(
+    publisher: Publisher, make_key: KeyMaker
+) -> None:
+    other = Publisher(publisher.place, make_key("other-publisher"))
+    with pytest.raises(TrustError, match="is not ours"):
+        publish(publisher.root, [], other.terms())
+
+
+def test_an_image_changed_on_the_mirror_is_refused(publisher: Publisher) -> None:
+    image = publisher.release() / f"work_{FIRST}_x86-64.tar.zst"
+    data = bytearray(image.read_bytes())
+    data[len(data) // 2] ^= 1
+    image.write_bytes(data)
+    publisher.refused(image.name)
+
+
+def test_an_image_cut_short_is_refused(publisher: Publisher) -> None:
+    image = publisher.release() / f"work_{FIRST}_x86-64.tar.zst"
+    image.write_bytes(image.read_bytes()[:-5])
+    with pytest.raises(SeatsmithError, match="bytes"):
+        publisher.pull()
+    assert not publisher.seat.exists()
+
+
+def test_an_index_without_its_signature_is_refused(publisher: Publisher) -> None:
+    found = parse_index((publisher.root / "index.json").read_bytes())
+    longer = found.model_copy(update={"expires": found.expires + timedelta(days=999)})
+    (publisher.root / "index.json").write_text(index_text(longer))
+    publisher.refused("index.json")
+
+
+def test_an_index_signed_by_a_stranger_is_refused(publisher: Publisher, make_key: KeyMaker) -> None:
+    sign_file(
+        publisher.root / "index.json",
+        publisher.root / "index.json.gpg",
+        str(make_key("index-stranger").secret),
+    )
+    publisher.refused("index.json")
+
+
+def test_an_expired_index_is_refused(publisher: Publisher, monkeypatch: pytest.MonkeyPatch) -> None:
+    late = index.now() + timedelta(days=31)
+    monkeypatch.setattr(freshness, "now", lambda: late)
+    publisher.refused("expired on")
+    monkeypatch.undo()
+    assert publisher.pull().release.version == FIRST
+
+
+def test_an_index_of_the_future_is_refused(publisher: Publisher, monkeypatch: pytest.MonkeyPatch) -> None:
+    def tomorrow() -> datetime:
+        return index.now() + timedelta(days=3)
+
+    monkeypatch.setattr(site, "now", tomorrow)
+    publisher.publish(None)
+    publisher.refused("in the future")
+
+
+def test_a_mirror_that_goes_back_in_time_is_found_out(publisher: Publisher) -> None:
+    old = publisher.place / "old"
+    shutil.copytree(publisher.root, old)
+    publisher.publish(SECOND)
+    publisher.pull()
+    shutil.rmtree(publisher.root)
+    old.rename(publisher.root)
+    publisher.refused("has been seen before")
+    assert publisher.pull(allow_older=True).release.version == FIRST
+
+
+def test_a_release_under_the_number_of_another_is_refused(publisher: Publisher) -> None:
+    publisher.pull()
+    shutil.rmtree(publisher.root)
+    publisher.publish(FIRST, image=tree("./etc/evil"))
+    publisher.publish(None)
+    publisher.refused("is not what was published under that number before")
+
+
+def test_checksums_that_the_index_does_not_name_are_refused(publisher: Publisher) -> None:
+    publisher.publish(SECOND)
+    for name in ("SHA256SUMS", "SHA256SUMS.gpg"):
+        shutil.copy(publisher.release(FIRST) / name, publisher.release(SECOND) / name)
+    publisher.refused("not the one that the index names")
+
+
+def test_a_standin_image_needs_consent_on_both_sides(publisher: Publisher) -> None:
+    result = publisher.place / "standin"
+    write_result(result, record(version="2026.11.09-standin", source="standin"))
+    sign_checksums(result, str(publisher.key.secret))
+    with pytest.raises(TrustError, match="built from the standin"):
+        publish(publisher.root, [result], publisher.terms())
+    publish(publisher.root, [result], publisher.terms(allow_standin=True))
+    publisher.refused("built from the standin")
+    assert publisher.pull(allow_standin=True).release.source == "standin"
+
+
+def test_an_image_of_a_dirty_checkout_needs_consent(publisher: Publisher) -> None:
+    publisher.publish(SECOND, git=replace(GitState("0" * 40, False), dirty=True))
+    publisher.refused("uncommitted changes")
+    assert publisher.pull(allow_dirty=True).release.version == SECOND
+
+
+def test_rebuilders_are_counted_before_an_image_is_taken(publisher: Publisher) -> None:
+    publisher.refused("rebuil", rebuilders=1)
+
+
+@pytest.mark.parametrize(
+    "member",
+    [
+        entry("../../etc/passwd"),
+        entry("/etc/passwd"),
+        entry("./etc/link/../../../passwd"),
+    ],
+    ids=["dots", "absolute", "dots inside"],
+)
+def test_a_signed_archive_with_a_path_outside_is_still_refused(
+    publisher: Publisher, member: tarfile.TarInfo
+) -> None:
+    publisher.publish(SECOND, image=pack(entry("./etc/os-release"), member))
+    publisher.refused(member.name)
+
+
+def test_a_broken_transfer_leaves_what_was_there(publisher: Publisher) -> None:
+    publisher.pull()
+    before = {p.name: p.read_bytes() for p in publisher.seat.iterdir()}
+    publisher.publish(SECOND)
+    (publisher.release(SECOND) / f"work_{SECOND}_x86-64.host.tar.zst").unlink()
+    with pytest.raises(SeatsmithError):
+        publisher.pull()
+    assert {p.name: p.read_bytes() for p in publisher.seat.iterdir()} == before
+
+
+def test_a_lost_memory_of_what_was_seen_is_an_error_and_not_a_first_time(publisher: Publisher) -> None:
+    publisher.pull()
+    publisher.state.write_text("{")
+    with pytest.raises(InputError, match="cannot be read"):
+        publisher.pull()
+
+
+def test_the_memory_names_release_and_publisher(publisher: Publisher) -> None:
+    publisher.pull()
+    (known,) = json.loads(publisher.state.read_text()).values()
+    assert known["url"] == str(publisher.root)
+    assert known["releases"]["work"]["version"] == FIRST
