@@ -2,7 +2,7 @@
 
 A patch works on the uncompressed archives, so the result is compressed again and must then have exactly the
 signed digest. Whatever goes wrong on the way only costs the saving: the whole image is fetched instead.
-docs/decisions/070-deltas.md compares the alternatives.
+docs/decisions/050-deltas.md compares the alternatives.
 """
 
 import contextlib
