@@ -19,6 +19,8 @@ from builder.ui import size_text
 from builder.volume import lvm
 
 BLKGETSIZE64, BLKSSZGET, BLKDISCARD, BLKRRPART = 0x80081272, 0x1268, 0x1277, 0x125F  # linux/fs.h
+LOOP_GET_STATUS64, LOOP_INFO = 0x4C05, 232  # linux/loop.h
+SAMPLES, SAMPLE_SIZE = 2048, 4096  # looked at where no program recognises anything
 
 MARK_AT = 0  # where an unfinished target says so; the protective MBR overwrites it in the end
 _MARK = "SEATSMITH: the seat {seat} is not completely written here. Write it again.\n"
@@ -131,13 +133,28 @@ def refuse_users(path: Path) -> None:
 
 def refuse_loop(path: Path) -> None:
     """Raise BusyError where a file is attached to a loop device."""
+    if not path.exists():
+        return
     for backing in Path("/sys/class/block").glob("loop*/loop/backing_file"):
-        with contextlib.suppress(OSError):
-            if Path(backing.read_text().strip()) == path.resolve():
-                device = backing.parent.parent.name
-                raise BusyError(
-                    f"{path} is attached to /dev/{device}", hint=f"run: losetup -d /dev/{device}"
-                )
+        device = Path("/dev", backing.parent.parent.name)
+        if is_backed_by(device, backing, path):
+            raise BusyError(f"{path} is attached to {device}", hint=f"run: losetup -d {device}")
+
+
+def is_backed_by(device: Path, backing: Path, path: Path) -> bool:
+    """By inode where we may ask the device; the name alone misleads across mount namespaces."""
+    own = path.stat()
+    with contextlib.suppress(OSError):
+        fd = os.open(device, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            on, inode = struct.unpack_from("QQ", fcntl.ioctl(fd, LOOP_GET_STATUS64, bytes(LOOP_INFO)))
+        finally:
+            os.close(fd)
+        if (on, inode) == (own.st_dev, own.st_ino):
+            return True
+    with contextlib.suppress(OSError):
+        return Path(backing.read_text().strip()) == path.resolve()
+    return False
 
 
 def refuse_size(target: Target, needed: int) -> None:
@@ -173,6 +190,8 @@ def findings(tools: Tools, target: Target, *, group: str) -> list[Finding]:
             found += [Finding(kind, where) for kind in signatures(tools, target.path, start, size)]
             if (name := group_at(target.path, start)) == group:
                 found.append(Finding(f"the volume group {name}", where))
+        if not found and unknown_data(target):
+            found.append(Finding("data that no program recognises", f"on {target.path}"))
     if target.is_device:
         own = target.path.resolve().name
         found += [
@@ -181,6 +200,16 @@ def findings(tools: Tools, target: Target, *, group: str) -> list[Finding]:
             if group_at(Path("/dev", name), 0) == group
         ]
     return found
+
+
+def unknown_data(target: Target) -> bool:
+    """Whether samples of a target are not all zeros: a document, or a disk that is encrypted as a whole."""
+    step = max(target.size // SAMPLES // SAMPLE_SIZE, 1) * SAMPLE_SIZE
+    with target.path.open("rb", buffering=0) as f:
+        return any(
+            any(os.pread(f.fileno(), SAMPLE_SIZE, at))
+            for at in [*range(0, target.size, step), max(target.size - SAMPLE_SIZE, 0)]
+        )
 
 
 def signatures(tools: Tools, path: Path, start: int, size: int) -> list[str]:
