@@ -8,6 +8,7 @@ PROFILE ?= work
 SEAT ?= demo
 SOURCE ?= auto
 DISK ?=
+TO ?=
 ARGS ?=
 
 PYTHON ?= python3
@@ -47,6 +48,15 @@ provision: setup ## Show what would be done to turn DISK into SEAT; writes nothi
 provision-test: setup ## Sweep power cuts and faults over provisioning; prints the tally
 	@$(VENV)/bin/pytest tests/integration/provision -s -k "power_cut or fault or error or twenty" $(ARGS)
 
+##@ Releases
+sign: setup ## Sign dist/PROFILE with SIGNING_KEY
+	@$(SEATSMITH) sign dist/$(PROFILE) $(ARGS)
+publish: setup ## Add the signed dist/PROFILE to the static directory TO
+	@test -n "$(TO)" || { echo "say where to: make publish PROFILE=$(PROFILE) TO=/srv/seatsmith" >&2; exit 2; }
+	@$(SEATSMITH) publish dist/$(PROFILE) --to $(TO) $(ARGS)
+ci: setup ## Run the pipeline of ci/github/images.yml here, each job in a clean clone
+	@$(SEATSMITH) ci local $(ARGS)
+
 ##@ This machine
 doctor: setup ## Tell what this machine can do
 	@$(SEATSMITH) doctor $(ARGS)
@@ -71,4 +81,4 @@ help: ## Show this help
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
 		/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-.PHONY: image lock verify check seat boot-test run doctor test lint hooks bench clean setup help provision provision-test
+.PHONY: sign publish ci image lock verify check seat boot-test run doctor test lint hooks bench clean setup help provision provision-test

@@ -1,0 +1,99 @@
+"""Which images must CI build for a change, and did two builders get the same?"""
+
+import os
+from pathlib import Path
+
+from builder.distro import backend
+from builder.errors import CheckFailed, InputError
+from builder.image import SHAPING
+from builder.outputs.checksums import SUMS, parse_checksums
+from builder.outputs.record import role_of
+from builder.profile import profile_names, resolve_profile
+from builder.project import Project
+from builder.run import Result, run
+
+RELEASE_TAGS = "v*"
+SHARED = ("mkosi.", "requirements.lock", "builder/tools.py", "builder/tools-packages.txt")
+
+
+def matrix(project: Project, since: str | None = None) -> list[str]:
+    """The profiles whose image a change since a git revision can have altered, sorted.
+
+    ``since`` is the last release's tag by default; without one, all profiles. Raises InputError for a
+    revision that git does not know.
+    """
+    since = since or last_release(project)
+    names = [name for name in profile_names(project) if buildable(project, name)]
+    if since is None:
+        return sorted(names)
+    changed = changed_files(project, since)
+    shaping = tuple(f"builder/{part}" for part in SHAPING) + SHARED
+    if any(path.startswith(shaping) for path in changed):
+        return sorted(names)
+    return sorted(name for name in names if any(touches(project, name, path) for path in changed))
+
+
+def buildable(project: Project, name: str) -> bool:
+    try:
+        backend(resolve_profile(project, name).profile.distribution)
+    except InputError:
+        return False
+    return True
+
+
+def touches(project: Project, name: str, path: str) -> bool:
+    """Whether a file of the checkout is one that this profile is made of."""
+    resolved = resolve_profile(project, name)
+    profile, changed = resolved.profile, project.root / path
+    files = {*resolved.files, *(project.profiles / r.key for r in profile.repositories)}
+    files |= {project.profiles / f"{name}.upstream.lock"}
+    if changed in files:
+        return True
+    return profile.files is not None and changed.is_relative_to(project.profiles / profile.files)
+
+
+def last_release(project: Project) -> str | None:
+    found = git(project, "describe", "--tags", "--abbrev=0", "--match", RELEASE_TAGS)
+    return found.text.strip() if found.returncode == 0 else None
+
+
+def changed_files(project: Project, since: str) -> list[str]:
+    found = git(project, "diff", "--name-only", "-z", since, "--")
+    if found.returncode != 0:
+        raise InputError(
+            f"git knows no revision {since!r}: {found.stderr.decode(errors='replace').strip()}",
+            hint="in CI, fetch the whole history (fetch-depth: 0)",
+        )
+    return [path for path in found.text.split("\0") if path]
+
+
+def git(project: Project, *words: str) -> Result:
+    return run(["git", "-C", project.root, *words], env=dict(os.environ), check=False, timeout=60)
+
+
+def compare(first: Path, second: Path) -> dict[str, str]:
+    """The digests of the image files that two builders agree on. Raises CheckFailed where they do not."""
+    ours, theirs = image_digests(first), image_digests(second)
+    differing = [
+        f"  {name}: {ours.get(name, 'missing')} and {theirs.get(name, 'missing')}"
+        for name in sorted(ours.keys() | theirs.keys())
+        if ours.get(name) != theirs.get(name)
+    ]
+    if differing:
+        raise CheckFailed(
+            f"{first} and {second} are not the same image:\n" + "\n".join(differing),
+            hint="seatsmith diff FIRST SECOND shows the packages and files",
+        )
+    return ours
+
+
+def image_digests(place: Path) -> dict[str, str]:
+    """Digests of a result's image, host bundle and UKI, by name. Raises InputError where there is none."""
+    try:
+        listed = parse_checksums((place / SUMS).read_bytes(), what=str(place / SUMS))
+    except OSError as e:
+        raise InputError(f"cannot read {place / SUMS}: {e.strerror}") from e
+    found = {name: digest for name, digest in listed.items() if role_of(name) not in (None, "lock")}
+    if not found:
+        raise InputError(f"{place / SUMS} lists no image")
+    return found
