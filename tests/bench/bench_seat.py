@@ -1,0 +1,167 @@
+"""How long does an image take into an encrypted volume, next to the plain tools? ``work``, into 2 GiB."""
+
+import multiprocessing
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+from builder.errors import InputError
+from builder.files import remove_tree
+from builder.project import cache_home, find_project
+from builder.seat.images import find_image
+from builder.seat.tree import write_tree
+from builder.tools import Tools, ensure_tools
+from builder.ui import NoMeter
+from builder.volume import ext4, luks, xts
+from builder.volume.cipher import Sectors
+from builder.volume.keys import as_fd, volume_key
+from builder.volume.luks import HEADER_SIZE, Pbkdf
+
+PROFILE = "work"
+SIZE = 2 << 30
+OFFSET = 1 << 30  # where the volume lies on the disk
+SECRET = b"correct horse battery"
+IN_MEMORY = 512 << 20
+CHUNK = 1 << 20
+UUID = "0c5c0f5e-6f5b-4e2c-9c1f-2a3a8b1d7e11"
+
+
+def bench() -> list[tuple[str, str]]:
+    tools = ensure_tools()
+    image = find_image(find_project(Path(__file__)), PROFILE)
+    if image is None:
+        raise InputError(f"there is no image of {PROFILE}", hint=f"make image PROFILE={PROFILE}")
+    context = multiprocessing.get_context("spawn")
+    with tempfile.TemporaryDirectory(dir=cache_home(), prefix="bench.") as folder:
+        place = Path(folder)
+        with ProcessPoolExecutor(1, context) as one:
+            ours, encrypted, took, memory = one.submit(write_volume, image.tar, place, image.epoch).result()
+        with ProcessPoolExecutor(2, context) as two:
+            list(two.map(encrypt_in_memory, [CHUNK] * 2))  # started, and everything loaded
+            began = time.monotonic()
+            list(two.map(encrypt_in_memory, [IN_MEMORY] * 2))
+            bare = 2 * IN_MEMORY / (time.monotonic() - began)
+        reencrypted = timed(lambda: reencrypt(tools, image.tar, place))
+        tree = place / "tree"
+        tree.mkdir()
+        tools.run(["tar", "--zstd", "-xpf", image.tar, "-C", tree, "--exclude=./dev/*"])
+        reparted = timed(lambda: repart(tools, tree, place))
+        remove_tree(tree)
+    return [
+        ("image → encrypted volume, written and flushed", f"{ours:.1f} s"),
+        ("the same by mkfs.ext4 + cryptsetup reencrypt + copy", f"{reencrypted / ours:.1f} × as long"),
+        ("the same by systemd-repart --offline=yes, from a tree", f"{reparted / ours:.1f} × as long"),
+        ("encryption onto the disk ÷ two processes in memory", f"{encrypted / took / bare:.0%}"),
+        ("largest process", f"{memory >> 20} MiB"),
+    ]
+
+
+def timed(what: Callable[[], None]) -> float:
+    began = time.monotonic()
+    what()
+    return time.monotonic() - began
+
+
+def write_volume(image: Path, place: Path, epoch: int) -> tuple[float, int, float, int]:
+    """Seatsmith's way: seconds, bytes encrypted, seconds of that, peak memory. In a process of its own."""
+    tools = ensure_tools()
+    disk, clear, overlay = place / "disk", place / "clear", place / "overlay"
+    overlay.mkdir()
+    with disk.open("wb") as f:
+        f.truncate(OFFSET + SIZE)
+    began = time.monotonic()
+    payload = SIZE - HEADER_SIZE
+    ext4.make(
+        tools,
+        clear,
+        payload,
+        lambda pipe: write_tree(image, overlay, pipe, epoch=epoch),
+        uuid=UUID,
+        hash_seed=UUID,
+        label=PROFILE,
+        epoch=epoch,
+    )
+    ranges = ext4.used_ranges(tools, clear)
+    with volume_key() as key:
+        header = luks.make_header(
+            tools,
+            place / "header",
+            uuid=UUID,
+            label=PROFILE,
+            key=key,
+            passphrase=bytearray(SECRET),
+            pbkdf=Pbkdf.FAST_TEST,
+        )
+        before = time.monotonic()
+        xts.encrypt(clear, disk, OFFSET + HEADER_SIZE, ranges, key, meter=NoMeter())
+        took = time.monotonic() - before
+    with disk.open("r+b") as f:
+        os.pwrite(f.fileno(), header, OFFSET)
+        os.fsync(f.fileno())
+    seconds = time.monotonic() - began
+    clear.unlink()
+    disk.unlink()
+    who = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    memory = max(resource.getrusage(w).ru_maxrss for w in who) << 10
+    return seconds, sum(end - start for start, end in ranges), took, memory
+
+
+def encrypt_in_memory(size: int) -> None:
+    sectors = Sectors(os.urandom(64))
+    buffer = bytearray(CHUNK)
+    for at in range(0, size, CHUNK):
+        sectors.encrypt(buffer, CHUNK, at)
+
+
+def reencrypt(tools: Tools, image: Path, place: Path) -> None:
+    """mkfs.ext4 from the tar, encrypted in place by cryptsetup, copied to where the volume lies."""
+    clear, header, disk = place / "clear", place / "header", place / "disk"
+    for path, size in ((clear, SIZE - HEADER_SIZE), (disk, OFFSET + SIZE)):
+        with path.open("wb") as f:
+            f.truncate(size)
+    argv = tools.command(["mkfs.ext4", "-q", "-F", "-b", "4096", "-d", "-", clear])
+    with subprocess.Popen(tools.command(["zstd", "-dcq", image]), stdout=subprocess.PIPE) as unpack:
+        subprocess.run(argv, stdin=unpack.stdout, check=True)
+    with as_fd(SECRET) as fd:
+        words: list[str | Path] = ["cryptsetup", "reencrypt", "-q", "--encrypt", "--type", "luks2"]
+        words += ["--sector-size", "4096", "--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000"]
+        words += ["--header", header, "--key-file", f"/dev/fd/{fd}", clear]
+        tools.run(words, pass_fds=(fd,))
+    tools.run(
+        [
+            "dd",
+            f"if={clear}",
+            f"of={disk}",
+            "bs=1M",
+            f"seek={(OFFSET + HEADER_SIZE) >> 20}",
+            "conv=notrunc,fsync",
+        ]
+    )
+    for path in (clear, header, disk):
+        path.unlink()
+
+
+def repart(tools: Tools, tree: Path, place: Path) -> None:
+    """systemd-repart with one encrypted ext4 partition, filled from an unpacked tree."""
+    definitions, disk, key = place / "repart.d", place / "disk", place / "key"
+    definitions.mkdir()
+    key.write_bytes(SECRET)
+    (definitions / "10-root.conf").write_text(
+        f"[Partition]\nType=linux-generic\nFormat=ext4\nEncrypt=key-file\nSizeMinBytes={SIZE}\n"
+        f"SizeMaxBytes={SIZE}\nCopyFiles={tree}:/\n"
+    )
+    argv = ["systemd-repart", "--empty=create", f"--size={SIZE + (64 << 20)}", "--offline=yes"]
+    argv += ["--dry-run=no", f"--definitions={definitions}", f"--key-file={key}", os.fspath(disk)]
+    tools.run(argv, env={"TMPDIR": os.fspath(place)})
+    disk.unlink()
+
+
+if __name__ == "__main__":
+    for row in bench():
+        print(*row, sep="\t", file=sys.stdout)
