@@ -24,9 +24,17 @@ class KeyMaker:
 
     def __init__(self, ring: Keyring, place: Path) -> None:
         self.ring, self.place = ring, place
+        self.names: set[str] = set()
+
+    def unused(self, name: str) -> str:
+        """The name, with a number behind it where another test has made a key of that name."""
+        found = next(n for n in (name, *(f"{name}{i}" for i in range(2, 100))) if n not in self.names)
+        self.names.add(found)
+        return found
 
     def __call__(self, name: str, *, passphrase: str = "", expires: str = "never") -> TestKey:
         """A new key; ``expires`` as for gpg's --quick-generate-key."""
+        name = self.unused(name)
         self.gpg(
             ["--quick-generate-key", f"{name} <{name}@example.org>", "ed25519", "sign", expires], passphrase
         )
@@ -34,6 +42,7 @@ class KeyMaker:
 
     def made_in_2020(self, name: str) -> TestKey:
         """A key that was valid for one day of 2020."""
+        name = self.unused(name)
         then = ["--faked-system-time", LONG_AGO]
         made = f"{name} <{name}@example.org>"
         self.gpg([*then, "--quick-generate-key", made, "ed25519", "sign", "seconds=86400"])
