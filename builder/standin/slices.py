@@ -348,10 +348,7 @@ INTERPRETERS = {
 
 
 def add_script_dependencies(root: Root, slices: dict[str, Slice]) -> None:
-    """Debian takes its essential packages for granted; here a script's interpreter is depended on.
-
-    A package that the interpreter itself needs (glibc has scripts, too) is left as it is.
-    """
+    """Let packages depend on their scripts' interpreters, except those that the interpreter itself needs."""
     needed = {name: closure(slices, wanted) for name, wanted in INTERPRETERS.items()}
     with root.tar.open("rb") as tar:
         for name, package in slices.items():
