@@ -1,0 +1,156 @@
+"""Which real input devices has the seat, what is each able to say, and when does one come or go?"""
+
+import errno
+import os
+import socket
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+import evdev
+
+from .codes import EV_ABS, EV_LED, EV_SYN, Event
+from .shapes import Shape
+
+EVENT = struct.Struct("@llHHi")  # struct input_event
+BATCH = 64 * EVENT.size
+OURS = "seatsmith/"  # how the physical location of our own virtual devices begins
+DATABASE = Path("/run/udev/data")
+CLASS = Path("/sys/class/input")
+
+NETLINK_KOBJECT_UEVENT = 15
+GROUP_UDEV = 2
+HEADER = struct.Struct("=8s4sIII")  # systemd's src/libsystemd/sd-device/device-monitor.c
+MAGIC = b"libudev\0" + 0xFEEDCAFE.to_bytes(4, "big")
+CREDENTIALS = struct.Struct("=iII")
+
+
+def read_events(fd: int) -> list[Event]:
+    """What a device says; empty where it has nothing to say. Raises OSError where it is gone."""
+    try:
+        data = os.read(fd, BATCH)
+    except BlockingIOError:
+        return []
+    return [Event(kind, code, value) for _, _, kind, code, value in EVENT.iter_unpack(data)]
+
+
+def packed(events: tuple[Event, ...]) -> bytes:
+    return b"".join(EVENT.pack(0, 0, *event) for event in events)
+
+
+def open_device(node: str) -> int:
+    return os.open(node, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+
+
+def shape_of(node: str) -> Shape:
+    """What the device can say, asked of the kernel."""
+    device = evdev.InputDevice(node)
+    try:
+        codes: dict[int, tuple[int, ...]] = {}
+        axes = {}
+        for kind, found in device.capabilities(absinfo=True).items():
+            if kind == EV_ABS:
+                axes = {code: tuple(info) for code, info in found}
+                codes[kind] = tuple(axes)
+            elif kind != EV_SYN:
+                codes[kind] = tuple(found)
+        properties = tuple(device.input_props())
+        return Shape(codes, axes, properties, device.info.vendor, device.info.product)
+    finally:
+        device.close()
+
+
+def udev_properties(node: str) -> dict[str, str] | None:
+    """What udev's database says of a device, or None as long as udev has not seen it."""
+    try:
+        number = Path(node).stat().st_rdev
+        text = (DATABASE / f"c{os.major(number)}:{os.minor(number)}").read_text()
+    except OSError:
+        return None
+    pairs = (line[2:].partition("=") for line in text.splitlines() if line.startswith("E:"))
+    return {key: value for key, _, value in pairs}
+
+
+def physical_place(name: str) -> str:
+    try:
+        return (CLASS / name / "device/phys").read_text().strip()
+    except OSError:
+        return ""
+
+
+def is_wanted(node: str) -> bool:
+    """Input devices of the main seat, as udev says; not our own ones, nor sensors."""
+    found = udev_properties(node)
+    if found is None or found.get("ID_INPUT") != "1" or found.get("ID_SEAT", "seat0") != "seat0":
+        return False
+    if found.get("ID_INPUT_ACCELEROMETER") or found.get("LIBINPUT_IGNORE_DEVICE") == "1":
+        return False
+    return not physical_place(Path(node).name).startswith(OURS)
+
+
+def present() -> Iterator[str]:
+    """Nodes of the devices that are there now."""
+    for entry in sorted(CLASS.glob("event*")):
+        node = f"/dev/input/{entry.name}"
+        if is_wanted(node):
+            yield node
+
+
+def set_lights(fd: int, lights: dict[int, int]) -> None:
+    """Let the lights of a keyboard shine; one that has none refuses, and that is fine."""
+    if lights:
+        events = tuple(Event(EV_LED, code, value) for code, value in sorted(lights.items()))
+        try:
+            os.write(fd, packed((*events, Event(EV_SYN, 0, 0))))
+        except OSError as e:
+            if e.errno not in (errno.EINVAL, errno.ENODEV):
+                raise
+
+
+class Monitor:
+    """udevd's messages about input devices."""
+
+    def __init__(self) -> None:
+        kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
+        self.socket = socket.socket(socket.AF_NETLINK, kind, NETLINK_KOBJECT_UEVENT)
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        self.socket.bind((0, GROUP_UDEV))
+
+    def fileno(self) -> int:
+        return self.socket.fileno()
+
+    def changes(self) -> Iterator[tuple[str, str]]:
+        """Action and node of each; an overrun of the kernel's buffer shows as ("lost", "")."""
+        while True:
+            try:
+                data, ancillary, flags, (_, groups) = self.socket.recvmsg(
+                    1 << 16, socket.CMSG_SPACE(CREDENTIALS.size)
+                )
+            except BlockingIOError:
+                return
+            except OSError as e:
+                if e.errno != errno.ENOBUFS:
+                    raise
+                yield "lost", ""
+                continue
+            by_root = any(
+                level == socket.SOL_SOCKET
+                and kind == socket.SCM_CREDENTIALS
+                and CREDENTIALS.unpack_from(credentials)[1] == 0
+                for level, kind, credentials in ancillary
+            )
+            if by_root and groups == GROUP_UDEV and not flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+                found = message_properties(data)
+                node = found.get("DEVNAME", "")
+                if found.get("SUBSYSTEM") == "input" and node.startswith("/dev/input/event"):
+                    yield found.get("ACTION", ""), node
+
+
+def message_properties(data: bytes) -> dict[str, str]:
+    """The properties in a message of udevd; none where it is not one."""
+    if len(data) < HEADER.size or not data.startswith(MAGIC):
+        return {}
+    _, _, _, offset, length = HEADER.unpack_from(data)
+    body = data[offset : offset + length].decode(errors="replace")
+    pairs = (pair.partition("=") for pair in body.split("\0") if "=" in pair)
+    return {key: value for key, _, value in pairs}

@@ -1,0 +1,46 @@
+"""Do the documents speak of what there is?"""
+
+import re
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+
+from builder.cli import app
+from builder.errors import ExitCode
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("ci/**/*.md")])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()):
+        if not re.match(r"[a-z]+:", target):
+            assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_every_goal_and_command_that_a_page_names_exists(page: Path) -> None:
+    goals = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
+    commands = set(get_command(app).commands)  # type: ignore[attr-defined]
+    text = page.read_text()
+    assert set(re.findall(r"(?:^    |`)make ([a-z-]+)", text, re.M)) <= goals
+    named = set(re.findall(r"(?:^    |`|bin/)seatsmith (?:--debug )?([a-z][a-z-]+)", text, re.M))
+    planned = {"rebuild"} if "Not done yet" in text else set()
+    assert named - planned <= commands
+
+
+def test_the_page_of_exit_codes_lists_exactly_those_that_there_are() -> None:
+    rows = re.findall(r"^\| (\d+) \| ([A-Z]+) \|", (ROOT / "docs/exit-codes.md").read_text(), re.M)
+    assert [(int(code), name) for code, name in rows] == [(c.value, c.name) for c in ExitCode]
+
+
+def test_a_decision_is_short_and_its_number_its_own() -> None:
+    decisions = sorted((ROOT / "docs/decisions").glob("*.md"))
+    numbers = [path.name[:3] for path in decisions]
+    assert len(set(numbers)) == len(numbers)
+    for path in decisions:
+        lines = [line for line in path.read_text().splitlines() if line.strip()]
+        assert lines[0].startswith(f"# {path.name[:3]}: "), path.name
+        assert len(lines) <= 20, path.name
