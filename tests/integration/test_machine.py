@@ -17,11 +17,12 @@ from builder.tools import Tools
 
 SIZE = 64 << 20
 RUNNER = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
 from builder.machine.hardware import Firmware, Hardware
 from builder.machine.machine import Machine
 from builder.tools import ensure_tools
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
 hardware = Hardware(Path(sys.argv[1]), Firmware(), memory=256 << 20)
 with Machine(ensure_tools(), hardware, name=sys.argv[2]) as m:
     m.start(paused=True)
