@@ -26,6 +26,14 @@ Tests = Annotated[
 Recovery = Annotated[
     bool, typer.Option("--recovery-key", help="Make a recovery key for each new volume and show it once.")
 ]
+Passwords = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--password-file",
+        metavar="ENVIRONMENT:USER:FILE",
+        help="A user's password, or a hash of it, from a file of mode 0600.",
+    ),
+]
 Size = Annotated[str | None, typer.Option(metavar="SIZE", help="Size of the new volume, such as 8GiB.")]
 
 provision_app = typer.Typer(
@@ -76,6 +84,7 @@ def apply(
     serial: Serial = None,
     passphrase_fd: Descriptors = None,
     passphrase_file: Files = None,
+    password_file: Passwords = None,
     recovery_key: Recovery = False,
     erase: Annotated[
         str, typer.Option(help="Old data of a disk: auto (discard, else dense), discard, dense or none.")
@@ -95,6 +104,7 @@ def apply(
         serial=serial,
         descriptors=passphrase_fd or [],
         files=passphrase_file or [],
+        passwords=password_file or [],
         recovery=recovery_key,
         erase=erase,
         keys=key,
@@ -111,6 +121,7 @@ def env(
     serial: Serial = None,
     passphrase_fd: Descriptors = None,
     passphrase_file: Files = None,
+    password_file: Passwords = None,
     recovery_key: Recovery = False,
     key: Keys = None,
     for_tests: Tests = False,
@@ -131,6 +142,7 @@ def env(
         serial=serial,
         descriptors=passphrase_fd or [],
         files=passphrase_file or [],
+        passwords=password_file or [],
         recovery=recovery_key,
         keys=key,
         tests=for_tests,
@@ -147,6 +159,7 @@ def add(
     serial: Serial = None,
     passphrase_fd: Descriptors = None,
     passphrase_file: Files = None,
+    password_file: Passwords = None,
     recovery_key: Recovery = False,
     key: Keys = None,
     for_tests: Tests = False,
@@ -166,6 +179,7 @@ def add(
         serial=serial,
         descriptors=passphrase_fd or [],
         files=passphrase_file or [],
+        passwords=password_file or [],
         recovery=recovery_key,
         keys=key,
         tests=for_tests,

@@ -11,6 +11,7 @@ from builder.cli.provision_show import Answer, reading
 from builder.errors import InputError, UsageError
 from builder.files import exclusive, json_digest, remove_tree
 from builder.project import Project, find_project
+from builder.provision.accounts import edits_for, read_for_all
 from builder.provision.apply import (
     apply,
     refuse_content,
@@ -41,6 +42,7 @@ def apply_command(
     serial: str | None,
     descriptors: Sequence[str],
     files: Sequence[str],
+    passwords: Sequence[str],
     recovery: bool,
     erase: str,
     keys: Sequence[Path] | None,
@@ -58,6 +60,7 @@ def apply_command(
     images = {e.name: checked_image(project, e.profile, trusted, tools) for e in plan.environments}
     refuse_images(images, plan, tests=tests)
     names = [e.name for e in plan.environments]
+    edits = {name: edits_for(found) for name, found in read_for_all(passwords, profiles, tools).items()}
     with busy(project, identity):
         with reading(identity) as medium:
             found = look(medium, identity.size, tools)
@@ -66,7 +69,7 @@ def apply_command(
         with passphrases(names, descriptors, files) as secrets:
             report = apply(
                 plan,
-                Materials(images, profiles, secrets, recovery=recovery),
+                Materials(images, profiles, secrets, recovery=recovery, edits=edits),
                 identity,
                 tools=tools,
                 scratch=scratch_place(project, identity),
@@ -86,6 +89,7 @@ def env_command(
     serial: str | None,
     descriptors: Sequence[str],
     files: Sequence[str],
+    passwords: Sequence[str],
     recovery: bool,
     keys: Sequence[Path] | None,
     tests: bool,
@@ -104,6 +108,7 @@ def env_command(
         raise InputError(f"{name} is no environment of the seat {seat}", hint=f"there are: {known}")
     image = checked_image(project, environment.profile, keys or [project.root / "ci/keys"], tools)
     refuse_images({name: image}, plan, tests=tests)
+    hashes = read_for_all(passwords, {name: profiles[name]}, tools).get(name, {})
     with busy(project, identity), changing(identity, [name], tools) as medium:
         disk = open_seat(medium, identity.size)
         if new and name in disk.names and disk.journal.unfinished is None:
@@ -127,6 +132,7 @@ def env_command(
                     secrets,
                     keep=tuple(file.seat.environments[name].keep),
                     recovery=recovery,
+                    passwords=hashes,
                     extents=extents_for(parse_size(size)) if size else None,
                     old=not new,
                 )

@@ -20,6 +20,7 @@ from uuid import uuid4
 from builder import ui
 from builder.errors import BusyError, InputError, TrustError
 from builder.profile import Profile
+from builder.provision.accounts import Hashes, edits_for, hashes_in, users_of
 from builder.provision.apply import image_id, image_tags
 from builder.provision.bootfiles import BootFiles, entry_of, kernel_of, point_entry, remove_stale_kernels
 from builder.provision.journal import Run
@@ -55,6 +56,8 @@ class Job:
     passphrases: Mapping[str, bytearray]
     keep: tuple[str, ...] = ()
     recovery: bool = False
+    passwords: Hashes = field(default_factory=dict)
+    """Hashes of users' passwords that are given anew; others are taken over from the old environment."""
     extents: int | None = None
     old: bool = True
 
@@ -115,6 +118,7 @@ class Replacement:
         self.previous = job.name + PREVIOUS
         self.report = Report(uuid4().hex[:12])
         self.written: list[Written] = []
+        self.passwords: Hashes = job.passwords
 
     def perform(self) -> Report:
         pending = unfinished(self.disk, self.job.name)
@@ -133,6 +137,8 @@ class Replacement:
                 self.switch()
             else:
                 kept = Kept(old, self.job.keep) if old and self.job.keep else None
+                users = users_of(self.job.profiles[self.job.name])
+                self.passwords = (hashes_in(old, users) if old else {}) | dict(self.job.passwords)
                 self.prepare()
                 self.write(kept, state)
                 self.switch()
@@ -263,12 +269,15 @@ class Replacement:
     def make_filesystem(self, size: int, kept: Kept | None) -> Path:
         job = self.job
         overlay, path = self.scratch / "overlay", self.scratch / "filesystem"
+        edits = edits_for(self.passwords)
         render_overlay(job.plan, job.profiles, job.name, overlay)
         ext4.make(
             self.tools,
             path,
             size,
-            lambda pipe: write_tree(job.image.tar, overlay, pipe, epoch=job.image.epoch, kept=kept),
+            lambda pipe: write_tree(
+                job.image.tar, overlay, pipe, epoch=job.image.epoch, kept=kept, edits=edits
+            ),
             uuid=str(uuid4()),
             hash_seed=str(uuid4()),
             label=job.name[: ext4.LABEL_LENGTH],

@@ -2,7 +2,7 @@
 
 import io
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -15,6 +15,9 @@ LEFT_OUT = ("boot/EFI", "boot/loader", "efi", "esp")  # contents belong on the E
 
 _LONG = b"LK"  # GNU: the next member's name, or link target, is this one's data
 _PAX = b"xg"
+
+
+Edit = Callable[[bytes], bytes]
 
 
 class Kept(Protocol):
@@ -38,12 +41,21 @@ class Member:
     is_directory: bool
 
 
-def write_tree(image: Path, overlay: Path, out: BinaryIO, *, epoch: int, kept: Kept | None = None) -> None:
+def write_tree(
+    image: Path,
+    overlay: Path,
+    out: BinaryIO,
+    *,
+    epoch: int,
+    kept: Kept | None = None,
+    edits: Mapping[str, Edit] | None = None,
+) -> None:
     """Write a tar of ``image`` (.tar or .tar.zst) with all files below ``overlay`` laid over it.
 
     A file of the overlay replaces the image's; a directory that the image has keeps the image's mode and
     owner. Files of the overlay belong to root and keep their modes. What is ``kept`` replaces the image's
-    files, and the overlay replaces it where both have a file. Raises InputError for an image that is
+    files, and the overlay replaces it where both have a file. ``edits`` change small files of the image,
+    which keep mode and owner. Raises InputError for an image that is
     cut off or damaged.
     """
     over = {path.relative_to(overlay).as_posix(): path for path in sorted(overlay.rglob("*"))}
@@ -57,6 +69,10 @@ def write_tree(image: Path, overlay: Path, out: BinaryIO, *, epoch: int, kept: K
                 continue
             if member.is_directory:
                 there.add(member.name)
+            if edits and member.name in edits:
+                data = edits[member.name](stream.read(padded(member.size))[: member.size])
+                out.write(resized(member.headers, len(data)) + data.ljust(padded(len(data)), b"\0"))
+                continue
             out.write(member.headers)
             copy(stream, out, padded(member.size), image)
     with tarfile.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT, encoding="utf-8") as tar:
@@ -65,6 +81,15 @@ def write_tree(image: Path, overlay: Path, out: BinaryIO, *, epoch: int, kept: K
         for name, path in over.items():
             if name in files or name not in there:
                 add(tar, name, path, epoch)
+
+
+def resized(headers: bytes, size: int) -> bytes:
+    """A member's headers with another size, and the checksum that goes with it."""
+    last = bytearray(headers[-BLOCK:])
+    last[124:136] = b"%011o\0" % size
+    last[148:156] = b" " * 8
+    last[148:156] = b"%06o\0 " % sum(last)
+    return headers[:-BLOCK] + bytes(last)
 
 
 def left_out(member: Member) -> bool:

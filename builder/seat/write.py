@@ -18,7 +18,7 @@ from builder.profile import Profile
 from builder.seat.images import Image
 from builder.seat.overlay import KEYFILE_SIZE, KEYFILES, esp_files, hosts, render_overlay
 from builder.seat.plan import Environment, Kind, Plan
-from builder.seat.tree import write_tree
+from builder.seat.tree import Edit, write_tree
 from builder.tools import Tools
 from builder.volume import esp, ext4, gpt, luks, lvm, xts
 from builder.volume import target as targets
@@ -49,6 +49,8 @@ class Materials:
     passphrases: Mapping[str, bytearray]
     recovery: bool = False
     """Give each volume a recovery key, too."""
+    edits: Mapping[str, Mapping[str, Edit]] = field(default_factory=dict)
+    """By environment: changes of small files of its image."""
 
 
 @dataclass
@@ -303,12 +305,12 @@ class Writer:
         image = self.materials.images[environment.name]
         overlay = self.scratch / f"{environment.name}.overlay"
         render_overlay(self.plan, self.materials.profiles, environment.name, overlay)
-        path = self.scratch / f"{environment.name}.ext4"
+        path, edits = self.scratch / f"{environment.name}.ext4", self.materials.edits.get(environment.name)
         ext4.make(
             self.tools,
             path,
             environment.payload_size,
-            lambda pipe: write_tree(image.tar, overlay, pipe, epoch=image.epoch),
+            lambda pipe: write_tree(image.tar, overlay, pipe, epoch=image.epoch, edits=edits),
             uuid=environment.filesystem_id,
             hash_seed=environment.hash_seed,
             label=environment.name[: ext4.LABEL_LENGTH],

@@ -51,6 +51,9 @@ keys:
 """
 
 
+SHADOW = b"root:*:20000:0:99999:7:::\nuser:!*:20000::::::\ndaemon:*:20000:0:99999:7:::\n"
+
+
 def directory(name: str, *, mode: int = 0o755, owner: int = 0) -> tarfile.TarInfo:
     info = tarfile.TarInfo(name)
     info.type, info.mode, info.mtime = tarfile.DIRTYPE, mode, EPOCH
@@ -78,11 +81,13 @@ def image(version: str) -> bytes:
     members = [directory("."), *(directory(f) for f in folders), *(file(n) for n in names)]
     members += [directory("./home/user", mode=0o700, owner=1000)]
     members += [file("./home/user/from-image", owner=1000), file("./etc/machine-id", mode=0o444)]
+    shadow = file("./etc/shadow", mode=0o640)
+    shadow.gid = 42
 
-    def data(name: str) -> str:
-        return content(version, name).decode("latin-1")
+    def data(name: str) -> bytes:
+        return SHADOW if name == shadow.name else content(version, name)
 
-    return pack(*members, content=lambda name: data(name).encode("latin-1"))
+    return pack(*members, shadow, content=data)
 
 
 def put_image(

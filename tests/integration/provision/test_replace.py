@@ -3,12 +3,14 @@
 import io
 import struct
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
 import pytest
 
-from builder.errors import BusyError, InputError, TrustError
+from builder.errors import BusyError, InputError, TrustError, UsageError
+from builder.provision.accounts import read_passwords
 from builder.provision.bootfiles import BootFiles, entry_of, kernel_of
 from builder.provision.change import Change
 from builder.provision.keep import Kept
@@ -45,7 +47,7 @@ def test_the_image_is_new_and_what_is_kept_is_old(bench: Bench) -> None:
     bench.replace("work", bench.new_image("work", "2"))
     after = bench.contents("work")
     same = {name for name in before if before[name] == after[name]}
-    assert same == {"home/user/from-image", "etc/machine-id"}
+    assert same == {"home/user/from-image", "etc/machine-id", "etc/shadow"}  # the last is no different in it
     assert before.keys() == after.keys()
     assert content("1", "./home/user/from-image") != content("2", "./home/user/from-image")
 
@@ -313,3 +315,36 @@ def test_each_replacement_has_a_volume_key_of_its_own(bench: Bench) -> None:
     assert new != old
     assert opens_with(bench, "work", PASSPHRASE)
     assert opens_with(bench, "work.previous", PASSPHRASE)
+
+
+def shadow(bench: Bench, name: str) -> dict[str, str]:
+    with (
+        bench.opened() as disk,
+        bench.empty_scratch() as scratch,
+        opened(disk, name, bytearray(PASSPHRASE), bench.tools, scratch) as filesystem,
+    ):
+        entry = filesystem.find("/etc/shadow")
+        assert (entry.inode.mode & 0o777, entry.inode.gid) == (0o640, 42)
+        lines = filesystem.data(entry.inode).decode().splitlines()
+    return {line.split(":")[0]: line.split(":")[1] for line in lines}
+
+
+def test_passwords_are_set_at_provisioning_and_outlive_a_replacement(bench: Bench, tmp_path: Path) -> None:
+    secret = tmp_path / "password"
+    secret.write_text("a password\n")
+    secret.chmod(0o600)
+    users = {"work": ["root", "user"], "private": ["root", "user"]}
+    hashes = read_passwords([f"work:user:{secret}"], users, bench.tools)["work"]
+    assert hashes["user"].startswith("$6$")
+    image = bench.new_image("work", "2")
+    with bench.opened() as disk, bench.empty_scratch() as scratch:
+        job = replace(bench.job("work", image), passwords=hashes)
+        replace_environment(disk, job, tools=bench.tools, scratch=scratch)
+    assert shadow(bench, "work") == {"root": "*", "user": hashes["user"], "daemon": "*"}
+    bench.replace("work", bench.new_image("work", "3"))
+    assert shadow(bench, "work")["user"] == hashes["user"]
+    assert shadow(bench, "work.previous")["user"] == hashes["user"]
+    with pytest.raises(InputError, match="there is no user 'nobody' in 'work'"):
+        read_passwords([f"work:nobody:{secret}"], users, bench.tools)
+    with pytest.raises(UsageError, match="write ENVIRONMENT:USER:FILE"):
+        read_passwords(["work:user"], users, bench.tools)

@@ -1,0 +1,92 @@
+"""Which passwords do a new environment's users have? Those given at provisioning, else those of the old one.
+
+An image never holds a password. What is set is the hash in the /etc/shadow of the environment's filesystem,
+which is encrypted; a password that somebody changed on the running seat outlives a replacement.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from builder.errors import InputError, UsageError
+from builder.profile import Profile
+from builder.seat.secrets import checked, read_file
+from builder.tools import Tools
+from builder.volume.ext4read import Filesystem
+from builder.volume.keys import wipe
+
+SHADOW = "etc/shadow"
+USABLE = "$"  # how the hash of a password begins (crypt(5)); "!", "*" and nothing mean that there is none
+
+Hashes = Mapping[str, str]  # by user
+
+
+def users_of(profile: Profile) -> list[str]:
+    """Who may have a password: root and the profile's users."""
+    return ["root", *(user.name for user in profile.users)]
+
+
+def read_passwords(
+    values: Sequence[str], users: Mapping[str, Iterable[str]], tools: Tools
+) -> dict[str, dict[str, str]]:
+    """Hashes by environment and user from ``ENVIRONMENT:USER:FILE`` of the command line.
+
+    A file, readable by nobody else, holds a password or a hash of one. ``users`` are those that each
+    environment has. Raises UsageError for what is not of this form, InputError for unknown users.
+    """
+    found: dict[str, dict[str, str]] = {}
+    for value in values:
+        environment, _, rest = value.partition(":")
+        user, _, path = rest.partition(":")
+        if not path:
+            raise UsageError(f"--password-file {value}: write ENVIRONMENT:USER:FILE")
+        if user not in users.get(environment, ()):
+            known = ", ".join(f"{name}:{u}" for name, all_users in users.items() for u in all_users)
+            raise InputError(f"there is no user {user!r} in {environment!r}", hint=f"there are: {known}")
+        secret = read_file(path)
+        try:
+            found.setdefault(environment, {})[user] = hash_of(tools, secret, path)
+        finally:
+            wipe(secret)
+    return found
+
+
+def hash_of(tools: Tools, secret: bytearray, where: str) -> str:
+    """The hash of a password, or the text itself where it is one already."""
+    checked(secret, where)
+    if secret.startswith(USABLE.encode()):
+        return secret.decode("ascii", errors="strict")
+    return tools.run(["openssl", "passwd", "-6", "-stdin"], stdin=bytes(secret) + b"\n").text.strip()
+
+
+def hashes_in(filesystem: Filesystem, users: Iterable[str]) -> dict[str, str]:
+    """The passwords that users have in an environment; nothing for those who have none."""
+    try:
+        text = filesystem.data(filesystem.find(f"/{SHADOW}").inode).decode(errors="replace")
+    except InputError:
+        return {}
+    fields = (line.split(":") for line in text.splitlines())
+    return {f[0]: f[1] for f in fields if len(f) > 2 and f[0] in set(users) and f[1].startswith(USABLE)}
+
+
+def shadow_edit(hashes: Hashes) -> Callable[[bytes], bytes]:
+    """Gives an image's /etc/shadow these passwords; users that the image lacks are left out."""
+
+    def edit(text: bytes) -> bytes:
+        lines = []
+        for line in text.decode().splitlines():
+            fields = line.split(":")
+            if len(fields) > 2 and fields[0] in hashes:
+                fields[1] = hashes[fields[0]]
+            lines.append(":".join(fields))
+        return "".join(f"{line}\n" for line in lines).encode()
+
+    return edit
+
+
+def edits_for(hashes: Hashes) -> dict[str, Callable[[bytes], bytes]]:
+    """What to change in an image's files on their way into the filesystem."""
+    return {SHADOW: shadow_edit(hashes)} if hashes else {}
+
+
+def read_for_all(values: Sequence[str], profiles: Mapping[str, Profile], tools: Tools) -> dict[str, Hashes]:
+    """The same for the environments of a seat."""
+    return dict(read_passwords(values, {name: users_of(p) for name, p in profiles.items()}, tools))
