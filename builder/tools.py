@@ -23,6 +23,7 @@ from builder.project import cache_home
 from builder.run import Arg, Result, run
 
 SUITE = "trixie"  # Debian 13, stable
+HOME = "/seatsmith-home"  # empty, and made anew for each run: /tmp/.gnupg could be anybody's
 GNUPG_HOME = Path("/gnupg")
 USR_LINKS = ("bin", "sbin", "lib", "lib64")
 OWN_TOP_LEVEL = {"usr", *USR_LINKS, "lib32", "libx32", "etc", "proc"}  # not shared with the host
@@ -49,7 +50,7 @@ class Tools:
         for place in sorted(Path("/").iterdir()):
             if place.name not in OWN_TOP_LEVEL and place.is_dir() and not place.is_symlink():
                 sandbox += ["--bind", place, place]
-        sandbox += ["--bind", "/proc", "/proc"]
+        sandbox += ["--bind", "/proc", "/proc", "--tmpfs", HOME]
         for name in ("resolv.conf", "passwd", "group", "hosts"):
             sandbox += ["--ro-bind-try", f"/etc/{name}", f"/etc/{name}"]
         if not network:
@@ -67,7 +68,7 @@ class Tools:
         **how: Any,
     ) -> Result:
         """Run a program of the tree to its end; see builder.run.run for ``how`` and the errors."""
-        clean = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "HOME": "/tmp", **(env or {})}
+        clean = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "HOME": HOME, **(env or {})}
         return run(self.command(argv, network=network, options=options), env=clean, **how)
 
     def gnupg_home(self, home: Path) -> tuple[Path, list[Arg]]:
