@@ -1,7 +1,7 @@
 """Do keyboard, pointer and monitor work in a container after they were unplugged and plugged in again?
 
-With seatsmith-udev-forward stopped X never learns that a device has come back, until its terminal does: it then
-looks for devices anew. So every check but the one that changes terminals fails without it.
+With seatsmith-udev-forward stopped X does not learn that a device has come back until its terminal does,
+as it then looks for devices anew. So every check but the one that changes terminals fails without it.
 """
 
 from collections.abc import Callable
