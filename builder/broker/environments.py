@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PLACE = Path("/etc/seatsmith/environments")
+DATABASE = Path("/run/udev/data")
 LINKS = Path("/dev/seatsmith")  # by templates/strict/usr/lib/udev/rules.d/73-seatsmith-broker.rules
 
 

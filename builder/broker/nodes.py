@@ -11,8 +11,7 @@ import stat
 import sys
 from pathlib import Path
 
-from .environments import LINKS, PLACE, Environment, load_environment
-from .real import DATABASE
+from .environments import DATABASE, LINKS, PLACE, Environment, load_environment
 
 NODES = Path("/run/seatsmith/devices")
 MACHINES = Path("/var/lib/machines")

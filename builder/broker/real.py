@@ -10,12 +10,12 @@ from pathlib import Path
 import evdev
 
 from .codes import EV_ABS, EV_LED, EV_SYN, Event
+from .environments import DATABASE
 from .shapes import Shape
 
 EVENT = struct.Struct("@llHHi")  # struct input_event
 BATCH = 64 * EVENT.size
 OURS = "seatsmith/"  # how the physical location of our own virtual devices begins
-DATABASE = Path("/run/udev/data")
 CLASS = Path("/sys/class/input")
 
 NETLINK_KOBJECT_UEVENT = 15
