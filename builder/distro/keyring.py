@@ -53,16 +53,33 @@ def pacman_keyring(tools: Tools, keys: list[RepositoryKey], *, archlinux: bool) 
         "options": GPG_OPTIONS,
     }
     if archlinux:
-        identity["tools"] = str(tools.root)
+        identity["archlinux"] = [file_digest(path) for path in archlinux_files(tools.root or Path("/"))]
     place = cache_home() / "keyrings" / json_digest(identity)[:16]
-    if place.is_dir():
-        return place
     with exclusive(place.with_suffix(".lock"), "the package keyring", wait=True):
-        if not place.is_dir():
+        if place.is_dir():
+            judge_keys_anew(tools, place)
+        else:
             with atomic_path(place) as made:
                 made.mkdir(mode=0o700)
                 fill_keyring(tools, made, keys, archlinux=archlinux)
     return place
+
+
+def archlinux_files(root: Path) -> list[Path]:
+    """The files of archlinux-keyring below ``root``, where Debian or Arch itself installs them."""
+    places = [root / "usr/share/keyrings", root / "usr/share/pacman/keyrings"]
+    names = [f"{ARCHLINUX}{kind}" for kind in (".gpg", "-trusted", "-revoked")]
+    return [path for place in places for name in names if (path := place / name).is_file()]
+
+
+def judge_keys_anew(tools: Tools, home: Path) -> None:
+    """Bring the trust database up to date, which gpg wants to do once a key of the keyring has expired.
+
+    mkosi gives pacman the keyring read-only, where gpg cannot, and pacman then refuses every signature.
+    """
+    place, bound = tools.gnupg_home(home)
+    argv: list[Arg] = ["gpg", "--homedir", place, "--batch", "--check-trustdb"]
+    tools.run(argv, options=[*become_root(), *bound], network=False)
 
 
 def fill_keyring(tools: Tools, home: Path, keys: list[RepositoryKey], *, archlinux: bool) -> None:

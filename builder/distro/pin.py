@@ -77,21 +77,9 @@ def pin_packages(packages: Sequence[SyncPackage], urls: dict[str, str], store: S
 
 def pin_signature(http: "httpx.Client", package: SyncPackage, base: str, store: Store) -> LockedFile | None:
     """Fetch and keep one detached signature; None where the mirror has none."""
-    url = f"{base.rstrip('/')}/{package.filename}.sig"
-    for attempt in range(ATTEMPTS):
-        time.sleep(PAUSE * attempt)
-        with http.stream("GET", url) as answer:
-            if answer.status_code == 404:
-                return None
-            if answer.status_code in RETRY_STATUS and attempt + 1 < ATTEMPTS:
-                continue
-            answer.raise_for_status()
-            data = b""
-            for block in answer.iter_bytes():
-                data += block
-                if len(data) > MAX_SIGNATURE:
-                    raise TrustError(f"{url} is too long to be a signature")
-            break
+    data = fetch_signature(http, f"{base.rstrip('/')}/{package.filename}.sig")
+    if data is None:
+        return None
     sha256 = hashlib.sha256(data).hexdigest()
     with atomic_path(store.path(sha256)) as made:
         made.write_bytes(data)
@@ -104,3 +92,29 @@ def pin_signature(http: "httpx.Client", package: SyncPackage, base: str, store: 
         name=package.name,
         version=package.version,
     )
+
+
+def fetch_signature(http: "httpx.Client", url: str) -> bytes | None:
+    """The bytes of a signature, None for 404. A busy mirror or a lost connection is asked again."""
+    import httpx
+
+    for attempt in range(ATTEMPTS):
+        time.sleep(PAUSE * attempt)
+        last = attempt + 1 == ATTEMPTS
+        try:
+            with http.stream("GET", url) as answer:
+                if answer.status_code == 404:
+                    return None
+                if answer.status_code in RETRY_STATUS and not last:
+                    continue
+                answer.raise_for_status()
+                data = b""
+                for block in answer.iter_bytes():
+                    data += block
+                    if len(data) > MAX_SIGNATURE:
+                        raise TrustError(f"{url} is too long to be a signature")
+                return data
+        except httpx.TransportError:
+            if last:
+                raise
+    raise AssertionError("the last attempt returns or raises")
