@@ -29,7 +29,8 @@ from builder.tools import Tools, ensure_tools
 OTHER_UMASK = 0o027
 OTHER_ENVIRONMENT = {"TZ": "Pacific/Kiritimati", "LANG": "tr_TR.UTF-8", "LC_ALL": "tr_TR.UTF-8"}
 OTHER_HOSTNAME = "elsewhere"
-FAKE_OFFSET = "+400d"  # in libfaketime's notation
+# In libfaketime's notation. Keys of Arch's packagers expire, and pacman then refuses what they signed.
+FAKE_OFFSETS = {Source.STANDIN: "+400d", Source.UPSTREAM: "+1d"}
 FAKETIME = "usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1"
 
 
@@ -68,7 +69,7 @@ def verify_reproducible(project: Project, profile: Profile, source: Source) -> O
             build = mkosi.Build(
                 profile, lock, version_of(lock), epoch_of(lock), elsewhere, scratch / "cache"
             )
-            with other_conditions(tools) as conditions:
+            with other_conditions(tools, lock.source) as conditions:
                 run_build(
                     build,
                     project,
@@ -84,7 +85,7 @@ def verify_reproducible(project: Project, profile: Profile, source: Source) -> O
 
 
 @contextlib.contextmanager
-def other_conditions(tools: Tools) -> Iterator[Conditions]:
+def other_conditions(tools: Tools, source: Source) -> Iterator[Conditions]:
     """Another umask, time zone, locale, host name, number of CPUs and time of day, as far as we may."""
     named = ["another directory", f"umask {OTHER_UMASK:04o}", "another time zone and locale"]
     prefix: list[str] = []
@@ -97,10 +98,11 @@ def other_conditions(tools: Tools) -> Iterator[Conditions]:
         named.append(f"1 CPU instead of {len(cpus)}")
     options: list[Arg] = []
     if tools.root is not None and (tools.root / FAKETIME).exists():
-        named.append(f"a clock {FAKE_OFFSET.strip('+d')} days ahead")
+        offset = FAKE_OFFSETS[source]
+        named.append(f"a clock {offset.strip('+d')} days ahead")
         # for the package manager and all scripts. Not by ld.so.preload: then mkosi's own cp would take the
         # shifted times that stat(2) reports for real ones, as NO_FAKE_STAT does not reach it.
-        clock = {"LD_PRELOAD": f"/{FAKETIME}", "FAKETIME": FAKE_OFFSET, "NO_FAKE_STAT": "1"}
+        clock = {"LD_PRELOAD": f"/{FAKETIME}", "FAKETIME": offset, "NO_FAKE_STAT": "1"}
         options = [word for name, value in clock.items() for word in ("--environment", f"{name}={value}")]
     umask = os.umask(OTHER_UMASK)
     os.sched_setaffinity(0, {min(cpus)})
