@@ -7,7 +7,10 @@ import pytest
 from typer.main import get_command
 
 from builder.cli import app
+from builder.distro.packagesets import initrd_packages, package_sets
 from builder.errors import ExitCode
+from builder.profile import Profile
+from builder.project import Project
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("ci/**/*.md")])
@@ -44,3 +47,13 @@ def test_a_decision_is_short_and_its_number_its_own() -> None:
         lines = [line for line in path.read_text().splitlines() if line.strip()]
         assert lines[0].startswith(f"# {path.name[:3]}: "), path.name
         assert len(lines) <= 20, path.name
+
+
+def test_every_name_that_is_asked_of_arch_is_in_the_table_of_where_it_was_seen() -> None:
+    text = (ROOT / "docs/upstream.md").read_text()
+    table = re.findall(r"^\| `([a-z0-9@._+-]+)`[^|]*\| (core|extra) \| [A-Z].* \|$", text, re.M)
+    shown = [name for name, _ in table]
+    profile = Profile.model_validate({"name": "x", "distribution": "arch", "users": [{"name": "user"}]})
+    asked = {name for names in package_sets("arch").values() for name in names}
+    asked |= {"filesystem", *initrd_packages(profile, Project(ROOT, ROOT, ROOT))}
+    assert shown == sorted(asked)
