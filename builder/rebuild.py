@@ -20,6 +20,7 @@ from builder.image import (
     version_of,
 )
 from builder.imagediff import describe_difference
+from builder.lock import Lock
 from builder.profile import Profile
 from builder.project import Project
 from builder.run import Arg
@@ -58,6 +59,15 @@ def verify_reproducible(project: Project, profile: Profile, source: Source) -> O
     """Build a profile twice and compare. Raises CheckFailed naming the first differing files."""
     lock = obtain_lock(project, profile, source, locked=False)
     first = build_artifacts(project, profile, lock)
+    with built_elsewhere(project, profile, lock, version_of(lock)) as (made, conditions):
+        return Outcome(compared(first.place, made), conditions)
+
+
+@contextlib.contextmanager
+def built_elsewhere(
+    project: Project, profile: Profile, lock: Lock, version: str
+) -> Iterator[tuple[Path, list[str]]]:
+    """The files of a build from scratch under other conditions, and what these were called."""
     fetch(project, lock)
     tools = ensure_tools()
     with exclusive(project.cache / "work" / f"{profile.name}.verify.lock", f"verifying {profile.name}"):
@@ -66,9 +76,7 @@ def verify_reproducible(project: Project, profile: Profile, source: Source) -> O
             made, elsewhere = scratch / "made", scratch / "another place"
             made.mkdir()
             elsewhere.mkdir()
-            build = mkosi.Build(
-                profile, lock, version_of(lock), epoch_of(lock), elsewhere, scratch / "cache"
-            )
+            build = mkosi.Build(profile, lock, version, epoch_of(lock), elsewhere, scratch / "cache")
             with other_conditions(tools, lock.source) as conditions:
                 run_build(
                     build,
@@ -79,7 +87,7 @@ def verify_reproducible(project: Project, profile: Profile, source: Source) -> O
                     environment=conditions.environment,
                     options=conditions.options,
                 )
-            return Outcome(compared(first.place, made), conditions.named)
+            yield made, conditions.named
         finally:
             remove_tree(scratch)
 

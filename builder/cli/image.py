@@ -6,6 +6,8 @@ from typing import Annotated
 import typer
 
 from builder.cli.output import show
+from builder.cli.publish import RebuilderKeys, rebuilder_keys
+from builder.cli.sign import Keys, default_keys
 
 Name = Annotated[str, typer.Argument(help="The profile's name: a file below profiles/.")]
 SourceOption = Annotated[
@@ -103,8 +105,23 @@ def fetch(name: Name, source: SourceOption = "auto", locked: Locked = False) -> 
     print(f"{len(found.files)} files of {name} are in the store")
 
 
-def verify(name: Name, source: SourceOption = "auto", json: Json = False) -> None:
+def verify(
+    name: Name,
+    source: SourceOption = "auto",
+    require_rebuilders: Annotated[
+        int, typer.Option(min=0, help="Do not build: N others must have signed that dist/NAME came out.")
+    ] = 0,
+    statement: Annotated[
+        list[Path] | None, typer.Option(help="Rebuild statement, or directory (default: dist/rebuilds/).")
+    ] = None,
+    key: Keys = None,
+    rebuilder_key: RebuilderKeys = None,
+    json: Json = False,
+) -> None:
     """Build the image a second time under other conditions and compare it bit by bit."""
+    if require_rebuilders:
+        verify_by_others(name, require_rebuilders, statement, key, rebuilder_key, json)
+        return
     from builder.image import source_for
     from builder.profile import load_profile
     from builder.project import find_project
@@ -118,6 +135,34 @@ def verify(name: Name, source: SourceOption = "auto", json: Json = False) -> Non
         f"{name}: both builds are bit-identical\n"
         + "\n".join(f"  {digest}  {file}" for file, digest in outcome.digests.items())
         + f"\n  the second build had {', '.join(outcome.conditions)}",
+        as_json=json,
+    )
+
+
+def verify_by_others(
+    name: str,
+    number: int,
+    statement: list[Path] | None,
+    key: list[Path] | None,
+    rebuilder_key: list[Path] | None,
+    json: bool,
+) -> None:
+    from builder.outputs.sign import trusted_keys
+    from builder.project import find_project
+    from builder.publish.statements import verify_vouched
+
+    dist = find_project().dist
+    report, found = verify_vouched(
+        dist / name,
+        keys=trusted_keys(default_keys(key)),
+        statements=statement or [dist / "rebuilds"],
+        rebuilder_keys=rebuilder_keys(rebuilder_key, number),
+        number=number,
+    )
+    show(
+        {"profile": name, "version": report.version, "signature": report.signature, "rebuilders": found},
+        f"{name} {report.version}: {report.signature}\n"
+        + "\n".join(f"  rebuilt bit by bit by {fingerprint}" for fingerprint in found),
         as_json=json,
     )
 

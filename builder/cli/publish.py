@@ -13,10 +13,30 @@ AllowStandin = Annotated[
 ]
 
 
+RebuilderKeys = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--rebuilder-key",
+        help="Public key file of a rebuilder, or a directory of them (default: ci/keys/rebuilders/).",
+    ),
+]
+
+
 def register(app: typer.Typer) -> None:
     app.command("diff")(diff)
     app.command("publish")(publish)
     app.command("pull")(pull)
+    app.command("rebuild")(rebuild)
+
+
+def rebuilder_keys(given: list[Path] | None, number: int) -> list[bytes]:
+    """Contents of the keys whose rebuilds count; none where none are required."""
+    from builder.outputs.sign import trusted_keys
+    from builder.project import find_project
+
+    if not number and not given:
+        return []
+    return trusted_keys(given or [find_project().root / "ci/keys/rebuilders"])
 
 
 def diff(
@@ -47,6 +67,10 @@ def publish(
     keep: Annotated[int, typer.Option(min=1, help="Releases of a profile that stay published.")] = 5,
     deltas: Annotated[bool, typer.Option(help="Make updates from the release before.")] = True,
     report: Annotated[Path | None, typer.Option(help="HTML report of the boot test.")] = None,
+    statement: Annotated[
+        list[Path] | None,
+        typer.Option(help="A rebuild statement to publish, or a directory of them; its .gpg lies beside."),
+    ] = None,
     allow_standin: AllowStandin = False,
     json: AsJson = False,
 ) -> None:
@@ -54,6 +78,7 @@ def publish(
     from builder.outputs.sign import trusted_keys
     from builder.publish.index import parse_span
     from builder.publish.site import Terms, publish
+    from builder.publish.statements import read_statements
 
     terms = Terms(
         key=signing_key,
@@ -62,7 +87,14 @@ def publish(
         keep=keep,
         allow_standin=allow_standin,
     )
-    index = publish(to, results or [], terms, deltas=deltas, report=report)
+    index = publish(
+        to,
+        results or [],
+        terms,
+        deltas=deltas,
+        report=report,
+        statements=read_statements(statement or []),
+    )
     lines = [f"{to}: index {index.serial}, good until {index.expires:%Y-%m-%d %H:%M} UTC"]
     lines += [
         f"  {profile} {release.version}  release {release.release}"
@@ -89,9 +121,7 @@ def pull(
     require_rebuilders: Annotated[
         int, typer.Option(min=0, help="How many others must have rebuilt the image bit by bit.")
     ] = 0,
-    rebuilder_key: Annotated[
-        list[Path] | None, typer.Option(help="Public key file of a rebuilder, or a directory of them.")
-    ] = None,
+    rebuilder_key: RebuilderKeys = None,
     json: AsJson = False,
 ) -> None:
     """Fetch an image and check signature, freshness, provenance, lock and contents before it is in place."""
@@ -112,7 +142,7 @@ def pull(
             allow_dirty=allow_dirty,
             allow_older=allow_older,
             rebuilders=require_rebuilders,
-            rebuilder_keys=trusted_keys(rebuilder_key) if rebuilder_key else [],
+            rebuilder_keys=rebuilder_keys(rebuilder_key, require_rebuilders),
         ),
     )
     show(
@@ -128,3 +158,44 @@ def pull(
         f"{pulled.report.signature}",
         as_json=json,
     )
+
+
+def rebuild(
+    where: Annotated[
+        str, typer.Argument(help="A published directory (URL or path), or a result directory.")
+    ],
+    name: Annotated[
+        str | None, typer.Argument(help="The profile; not needed for a result directory.")
+    ] = None,
+    signing_key: Annotated[
+        str,
+        typer.Option(
+            "--signing-key",
+            envvar="SIGNING_KEY",
+            help="Secret key file, fd:N, or fingerprint in your agent; without one, only compare.",
+        ),
+    ] = "",
+    key: Keys = None,
+    image_version: Annotated[str | None, typer.Option(help="Not the newest release but this one.")] = None,
+    into: Annotated[
+        Path | None, typer.Option(help="Where the statement goes (default: dist/rebuilds/).")
+    ] = None,
+    json: AsJson = False,
+) -> None:
+    """Build a published image again from its own lock, compare, and sign a statement that it is the same."""
+    from builder.outputs.sign import trusted_keys
+    from builder.project import find_project
+    from builder.publish.rebuild import describe
+    from builder.publish.rebuild import rebuild as build_again
+
+    made = build_again(
+        find_project(),
+        where,
+        name,
+        keys=trusted_keys(default_keys(key)),
+        signing_key=signing_key,
+        version=image_version,
+        into=into,
+    )
+    value, text = describe(made)
+    show(value, text, as_json=json)

@@ -16,6 +16,7 @@ from builder.outputs.sign import check_signature
 from builder.tools import Tools
 
 PREDICATE = "urn:seatsmith:rebuild:1"
+STATEMENT_SUFFIX = ".rebuild.json"
 LIMIT = 1 << 20  # bytes of a statement
 
 

@@ -147,21 +147,7 @@ def fetch_release(
 ) -> dict[str, str]:
     """Fetch a release's files into ``made``; return their digests. What is fetched is of a bounded size."""
     base = f"{name}/{release.version}"
-    sums = site.get(f"{base}/{SUMS}", limit=SUMS_LIMIT)
-    write_atomic(made / SUMS, sums)
-    write_atomic(made / SIGNATURE, site.get(f"{base}/{SIGNATURE}", limit=SIGNATURE_LIMIT))
-    signature = check_signature(made / SUMS, (made / SIGNATURE).read_bytes(), keys, tools=tools)
-    if not signature.good:
-        raise TrustError(f"{site.url}/{base}/{SUMS}: {signature}")
-    if file_bytes_digest(sums) != release.sums:
-        raise TrustError(f"{site.url}/{base}/{SUMS} is signed, but it is not the one that the index names")
-    digests = parse_checksums(sums)
-    for stale in made.iterdir():
-        if stale.name not in digests and stale.name not in (SUMS, SIGNATURE):
-            stale.unlink()
-    papers = sorted(n for n in digests if not role_of(n))
-    for paper in papers:
-        fetch_one(site, f"{base}/{paper}", made / paper, digests[paper], None, JSON_LIMIT, meter)
+    digests = fetch_papers(site, release, name, made, keys, tools, meter)
     sizes = {str(f["name"]): int(f["size"]) for f in read_json(made / MANIFEST)["files"]}
     for file in sorted(n for n in digests if role_of(n)):
         if file not in sizes:
@@ -174,6 +160,34 @@ def fetch_release(
             if apply_deltas(site, release, name, current, made / file, digests[file], meter):
                 continue
         fetch_one(site, f"{base}/{file}", made / file, digests[file], sizes[file], policy.limit, meter)
+    return digests
+
+
+def fetch_papers(
+    site: Site,
+    release: Release,
+    name: str,
+    made: Path,
+    keys: Sequence[bytes],
+    tools: Tools,
+    meter: ui.Meter,
+) -> dict[str, str]:
+    """Fetch what is said about a release, signed checksums first, into ``made``; return all its digests."""
+    base = f"{name}/{release.version}"
+    sums = site.get(f"{base}/{SUMS}", limit=SUMS_LIMIT)
+    write_atomic(made / SUMS, sums)
+    write_atomic(made / SIGNATURE, site.get(f"{base}/{SIGNATURE}", limit=SIGNATURE_LIMIT))
+    signature = check_signature(made / SUMS, (made / SIGNATURE).read_bytes(), keys, tools=tools)
+    if not signature.good:
+        raise TrustError(f"{site.url}/{base}/{SUMS}: {signature}")
+    if file_bytes_digest(sums) != release.sums:
+        raise TrustError(f"{site.url}/{base}/{SUMS} is signed, but it is not the one that the index names")
+    digests = parse_checksums(sums)
+    for stale in made.iterdir():
+        if stale.name not in digests and stale.name not in (SUMS, SIGNATURE):
+            stale.unlink()
+    for paper in sorted(n for n in digests if not role_of(n)):
+        fetch_one(site, f"{base}/{paper}", made / paper, digests[paper], None, JSON_LIMIT, meter)
     return digests
 
 

@@ -20,6 +20,7 @@ from builder.files import atomic_path, exclusive, file_digest, remove_tree, writ
 from builder.outputs.checksums import SUMS
 from builder.outputs.gpg import trusted_keyring
 from builder.outputs.sign import check_signature, open_signer
+from builder.outputs.statement import SignedStatement
 from builder.outputs.verify import Report, verify_directory
 from builder.publish.diff import ImageDiff, diff_images
 from builder.publish.diffview import as_html, render_page
@@ -34,6 +35,7 @@ from builder.publish.index import (
     parse_index,
     release_place,
 )
+from builder.publish.statements import add_statements
 from builder.tools import Tools, ensure_tools
 
 KEYS = "keys.gpg"
@@ -61,13 +63,14 @@ def publish(
     *,
     deltas: bool = True,
     report: Path | None = None,
+    statements: Sequence[SignedStatement] = (),
     tools: Tools | None = None,
 ) -> Index:
     """Add signed result directories to the published directory ``root`` and sign a new index.
 
     Without results only the index is renewed, which puts its expiry off. ``report`` is a boot test's HTML
-    page for the one result given. Raises TrustError for a result that does not verify, InputError for
-    another one under a version that is already published.
+    page for the one result given, ``statements`` are others' rebuilds of what is published. Raises
+    TrustError for a result that does not verify, InputError for another one under a published version.
     """
     tools = tools or ensure_tools()
     root.mkdir(parents=True, exist_ok=True)
@@ -80,6 +83,7 @@ def publish(
             profiles[checked.profile] = add_release(root, checked, releases, deltas=deltas, report=report)
         for profile, releases in profiles.items():
             profiles[profile] = releases[: terms.keep]
+        profiles = add_statements(root, profiles, statements, EXTRA)
         published = now()
         following = Index(
             serial=(index.serial if index else 0) + 1,
