@@ -9,6 +9,7 @@ SEAT ?= demo
 SOURCE ?= auto
 DISK ?=
 TO ?=
+SECOND ?=
 ARGS ?=
 
 PYTHON ?= python3
@@ -51,6 +52,8 @@ provision-test: setup ## Sweep power cuts and faults over provisioning; prints t
 ##@ Releases
 sign: setup ## Sign dist/PROFILE with SIGNING_KEY
 	@$(SEATSMITH) sign dist/$(PROFILE) $(ARGS)
+release: setup ## Sign dist/PROFILE with SIGNING_KEY as a release; SECOND has a second builder's checksums
+	@$(SEATSMITH) release $(PROFILE) $(if $(SECOND),--second $(SECOND)) $(ARGS)
 publish: setup ## Add the signed dist/PROFILE to the static directory TO
 	@test -n "$(TO)" || { echo "say where to: make publish PROFILE=$(PROFILE) TO=/srv/seatsmith" >&2; exit 2; }
 	@$(SEATSMITH) publish dist/$(PROFILE) --to $(TO) $(ARGS)
@@ -81,4 +84,4 @@ help: ## Show this help
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
 		/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-.PHONY: sign publish ci image lock verify check seat boot-test run doctor test lint hooks bench clean setup help provision provision-test
+.PHONY: sign release publish ci image lock verify check seat boot-test run doctor test lint hooks bench clean setup help provision provision-test

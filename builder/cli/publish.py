@@ -9,7 +9,7 @@ from builder.cli.output import show
 from builder.cli.sign import AsJson, Keys, SigningKey, default_keys
 
 AllowStandin = Annotated[
-    bool, typer.Option("--allow-standin", help="Accept images made of the stand-in, for testing.")
+    bool, typer.Option("--allow-standin", help="Accept images of the stand-in and test releases.")
 ]
 
 

@@ -20,11 +20,18 @@ SigningKey = Annotated[
         "--signing-key", envvar="SIGNING_KEY", help="Secret key file, fd:N, or fingerprint in your agent."
     ),
 ]
+Test = Annotated[
+    bool,
+    typer.Option(
+        "--test", help="Allow the stand-in, and mark the result, signed, as a release for testing."
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
 def register(app: typer.Typer) -> None:
     app.command("sign")(sign)
+    app.command("release")(release)
     app.command("verify-signature")(verify_signature)
 
 
@@ -46,20 +53,54 @@ def sign(
     second: Annotated[
         Path | None, typer.Option(help="SHA256SUMS of a second builder; a release needs one that agrees.")
     ] = None,
+    test: Test = False,
+    commit: Annotated[
+        str | None, typer.Option(help="With --release: the commit that it must have been built from.")
+    ] = None,
     json: AsJson = False,
 ) -> None:
     """Sign the checksums of a result; the images themselves are not needed.
 
     With --release, SHA256SUMS, manifest.json and provenance.json are read and must allow it.
     """
-    from builder.outputs.release import check_release
+    from builder.outputs.release import check_release, mark_test_release
     from builder.outputs.sign import sign_checksums
 
     if release:
-        check_release(directory, second)
+        check_release(directory, second, test=test, commit=commit)
+    if test:
+        mark_test_release(directory)
 
     made = sign_checksums(directory, signing_key)
     show({"directory": directory, "fingerprint": made.fingerprint}, f"{directory}: {made}", as_json=json)
+
+
+def release(
+    names: Annotated[list[str], typer.Argument(help="Profiles whose dist/NAME is to be released.")],
+    signing_key: SigningKey,
+    second: Annotated[
+        Path | None,
+        typer.Option(help="A second builder's SHA256SUMS, or a directory with NAME/SHA256SUMS in it."),
+    ] = None,
+    test: Test = False,
+    key: Keys = None,
+    json: AsJson = False,
+) -> None:
+    """Sign results as a release, all or none: of a clean commit, from upstream, the same of two builders."""
+    from builder.outputs.sign import trusted_keys
+    from builder.project import find_project
+    from builder.publish.release import Demands
+    from builder.publish.release import release as release_all
+
+    project = find_project()
+    trusted = [] if test and not key else trusted_keys(default_keys(key))
+    made = release_all(project, names, signing_key, Demands(trusted, second, test))
+    mark = " as a TEST release" if test else ""
+    show(
+        {name: {"fingerprint": found.fingerprint, "test": test} for name, found in made.items()},
+        "\n".join(f"{project.dist / name}: {found}{mark}" for name, found in made.items()),
+        as_json=json,
+    )
 
 
 def verify_signature(

@@ -36,6 +36,14 @@ def write_checksums(directory: Path) -> Path:
     return path
 
 
+def list_also(directory: Path, name: str) -> None:
+    """Add one file to SHA256SUMS, whose other files need not be here."""
+    listed = parse_checksums((directory / SUMS).read_bytes(), what=str(directory / SUMS))
+    listed[name] = file_digest(directory / name)
+    (directory / SIGNATURE).unlink(missing_ok=True)
+    write_atomic(directory / SUMS, "".join(f"{listed[n]} *{n}\n" for n in sorted(listed)))
+
+
 def published_names(directory: Path) -> list[str]:
     """The names that SHA256SUMS must list: every file but itself and its signature.
 

@@ -4,19 +4,24 @@ from pathlib import Path
 from typing import Any
 
 from builder.errors import TrustError
-from builder.files import file_digest
-from builder.outputs.checksums import SUMS, parse_checksums
+from builder.files import file_digest, write_atomic
+from builder.outputs.checksums import SUMS, list_also, parse_checksums
 from builder.outputs.record import role_of
 from builder.outputs.verify import Report, check_documents, read_json
 from builder.outputs.write import MANIFEST, PROVENANCE
 
+TEST_RELEASE = "TEST-RELEASE.txt"
 
-def check_release(directory: Path, second: Path | None) -> Report:
+
+def check_release(
+    directory: Path, second: Path | None, *, test: bool = False, commit: str | None = None
+) -> Report:
     """Refuse what must not be released; return what the documents say.
 
     ``directory`` needs SHA256SUMS, manifest.json and provenance.json. ``second`` is the SHA256SUMS of
-    another builder, who built the same lock and commit on another machine. Raises TrustError listing every
-    objection.
+    another builder, who built the same lock and commit on another machine. ``commit`` is the one that it
+    must be built from. A ``test`` release may be of the stand-in, and is let off nothing else; mark it with
+    mark_test_release(). Raises TrustError listing every objection.
     """
     report = Report(directory)
     try:
@@ -28,7 +33,9 @@ def check_release(directory: Path, second: Path | None) -> Report:
         if report.ok:
             check_documents(report, None)
         if report.ok:
-            report.problems += policy_objections(report, second)
+            report.problems += [] if test else standin_objections(report)
+            report.problems += checkout_objections(report, commit)
+            report.problems += second_objections(report, second)
     except TrustError as e:
         report.problems.append(e.message)
     if report.problems:
@@ -40,26 +47,47 @@ def check_release(directory: Path, second: Path | None) -> Report:
     return report
 
 
-def policy_objections(report: Report, second: Path | None) -> list[str]:
+def mark_test_release(directory: Path) -> None:
+    """Put a file into the result, listed in SHA256SUMS, that says that it is for testing only."""
+    write_atomic(directory / TEST_RELEASE, "This release was made for testing. Do not use its image.\n")
+    list_also(directory, TEST_RELEASE)
+
+
+def for_testing(report: Report) -> str:
+    """Why a result may not be used in earnest; empty where it may."""
+    if report.source != "upstream":
+        return f"is built from the {report.source}, not from the distribution's own packages"
+    return "is a test release" if TEST_RELEASE in report.digests else ""
+
+
+def standin_objections(report: Report) -> list[str]:
     objections = []
     if report.source != "upstream":
         objections.append(f"it was built from {report.source}, not from the distribution's own packages")
     if "standin" in report.version:
         objections.append(f"its version {report.version} is a stand-in's")
-    git = source_state(read_json(report.directory / PROVENANCE))
-    if not git.get("digest", {}).get("gitCommit"):
-        objections.append("no git commit is known for the checkout that it was built from")
-    if git.get("annotations", {}).get("dirty", True):
-        objections.append("the checkout had changes that are in no commit")
-    if second is None:
-        objections.append(f"no second builder's {SUMS} was given (--second FILE)")
-    else:
-        objections += second_objections(report, second)
+    if TEST_RELEASE in report.digests:
+        objections.append(f"it is marked as a test release ({TEST_RELEASE})")
     return objections
 
 
-def second_objections(report: Report, second: Path) -> list[str]:
+def checkout_objections(report: Report, commit: str | None) -> list[str]:
+    objections = []
+    git = source_state(read_json(report.directory / PROVENANCE))
+    built_from = git.get("digest", {}).get("gitCommit")
+    if not built_from:
+        objections.append("no git commit is known for the checkout that it was built from")
+    elif commit and built_from != commit:
+        objections.append(f"it was built from commit {built_from}, not from {commit}")
+    if git.get("annotations", {}).get("dirty", True):
+        objections.append("the checkout had changes that are in no commit")
+    return objections
+
+
+def second_objections(report: Report, second: Path | None) -> list[str]:
     """How another builder's digests of the image files differ from ours."""
+    if second is None:
+        return [f"no second builder's {SUMS} was given (--second FILE)"]
     path = second / SUMS if second.is_dir() else second
     if path.resolve() == (report.directory / SUMS).resolve():
         return [f"{path} is this result's own {SUMS}, not a second builder's"]

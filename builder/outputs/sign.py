@@ -132,11 +132,13 @@ def sign_file(data: Path, signature: Path, key: str, *, tools: Tools | None = No
         return signer.sign(data, signature)
 
 
-def sign_checksums(directory: Path, key: str, *, tools: Tools | None = None) -> Signature:
+def sign_checksums(directory: Path, key: str | Signer, *, tools: Tools | None = None) -> Signature:
     """Sign a directory's SHA256SUMS; only that file is read, so the images need not be here."""
     sums = directory / SUMS
     if not sums.is_file():
         raise InputError(f"{directory} has no {SUMS} to sign")
+    if isinstance(key, Signer):
+        return key.sign(sums, directory / SIGNATURE)
     return sign_file(sums, directory / SIGNATURE, key, tools=tools)
 
 

@@ -19,7 +19,7 @@ from builder.files import atomic_path, exclusive, write_atomic
 from builder.outputs.checksums import LIMIT as SUMS_LIMIT
 from builder.outputs.checksums import SIGNATURE, SUMS, parse_checksums
 from builder.outputs.record import image_files, role_of
-from builder.outputs.release import source_state
+from builder.outputs.release import for_testing, source_state
 from builder.outputs.sign import SIGNATURE_LIMIT, check_signature
 from builder.outputs.statement import LIMIT as STATEMENT_LIMIT
 from builder.outputs.statement import SignedStatement, rebuilders, require_rebuilders
@@ -203,11 +203,9 @@ def file_bytes_digest(data: bytes) -> str:
 
 def check_policy(made: Path, report: Report, policy: Policy) -> None:
     """What provenance says must be acceptable here. Raises TrustError."""
-    if report.source != "upstream" and not policy.allow_standin:
+    if (why := for_testing(report)) and not policy.allow_standin:
         raise TrustError(
-            f"{report.profile} {report.version} is built from the {report.source}, not from the "
-            "distribution's own packages",
-            hint="for trying and testing: --allow-standin",
+            f"{report.profile} {report.version} {why}", hint="for trying and testing: --allow-standin"
         )
     state = source_state(read_json(made / PROVENANCE))
     if state.get("annotations", {}).get("dirty", True) and not policy.allow_dirty:

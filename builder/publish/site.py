@@ -19,6 +19,7 @@ from builder.errors import InputError, TrustError
 from builder.files import atomic_path, exclusive, file_digest, remove_tree, write_atomic
 from builder.outputs.checksums import SUMS
 from builder.outputs.gpg import trusted_keyring
+from builder.outputs.release import for_testing
 from builder.outputs.sign import check_signature, open_signer
 from builder.outputs.statement import SignedStatement
 from builder.outputs.verify import Report, verify_directory
@@ -110,11 +111,8 @@ def current_index(root: Path, terms: Terms, tools: Tools) -> Index | None:
 def verified(result: Path, terms: Terms, tools: Tools) -> Report:
     report = verify_directory(result, keys=terms.trusted, tools=tools)
     report.raise_for_problems()
-    if report.source != "upstream" and not terms.allow_standin:
-        raise TrustError(
-            f"{result} is built from the {report.source}, not from the distribution's own packages",
-            hint="for trying and testing: --allow-standin",
-        )
+    if (why := for_testing(report)) and not terms.allow_standin:
+        raise TrustError(f"{result} {why}", hint="for trying and testing: --allow-standin")
     return report
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from builder.errors import InputError, SeatsmithError, TrustError
 from builder.outputs.provenance import GitState
+from builder.outputs.release import mark_test_release
 from builder.outputs.sign import sign_checksums, sign_file
 from builder.publish import freshness, index, site
 from builder.publish.index import Index, index_text, parse_index
@@ -208,6 +209,18 @@ def test_a_standin_image_needs_consent_on_both_sides(publisher: Publisher) -> No
     publish(publisher.root, [result], publisher.terms(allow_standin=True))
     publisher.refused("built from the standin")
     assert publisher.pull(allow_standin=True).release.source == "standin"
+
+
+def test_a_test_release_needs_the_same_consent(publisher: Publisher) -> None:
+    result = publisher.place / "test"
+    write_result(result, record(version=SECOND))
+    mark_test_release(result)
+    sign_checksums(result, str(publisher.key.secret))
+    with pytest.raises(TrustError, match="is a test release"):
+        publish(publisher.root, [result], publisher.terms())
+    publish(publisher.root, [result], publisher.terms(allow_standin=True))
+    publisher.refused("is a test release")
+    assert publisher.pull(allow_standin=True).release.version == SECOND
 
 
 def test_an_image_of_a_dirty_checkout_needs_consent(publisher: Publisher) -> None:

@@ -8,7 +8,8 @@ import pytest
 from builder.errors import TrustError
 from builder.outputs.checksums import write_checksums
 from builder.outputs.provenance import GitState
-from builder.outputs.release import check_release
+from builder.outputs.release import check_release, for_testing, mark_test_release
+from builder.outputs.verify import verify_directory
 from tests.support.results import CLEAN, record, write_result
 
 DOCUMENTS = ("SHA256SUMS", "manifest.json", "provenance.json")
@@ -35,6 +36,41 @@ def test_a_standin_image_is_no_release(tmp_path: Path) -> None:
     with pytest.raises(TrustError, match="built from standin, not from the distribution's own") as caught:
         check_release(tmp_path / "a", tmp_path / "b")
     assert "a stand-in's" in caught.value.message
+
+
+def test_a_test_release_may_be_of_the_standin_and_is_marked_in_what_is_signed(tmp_path: Path) -> None:
+    for place in ("a", "b"):
+        write_result(tmp_path / place, record(version="2026.11.01-standin", source="standin"))
+    check_release(tmp_path / "a", tmp_path / "b", test=True)
+    mark_test_release(tmp_path / "a")
+    report = verify_directory(tmp_path / "a", keys=[], require_signature=False)
+    assert report.problems == []
+    assert "TEST-RELEASE.txt" in report.digests
+    check_release(tmp_path / "a", tmp_path / "b", test=True)
+
+
+def test_a_marked_result_is_for_testing_whatever_it_is_made_of(tmp_path: Path, second: Path) -> None:
+    write_result(tmp_path / "a")
+    report = check_release(tmp_path / "a", second)
+    assert for_testing(report) == ""
+    mark_test_release(tmp_path / "a")
+    with pytest.raises(TrustError, match="marked as a test release"):
+        check_release(tmp_path / "a", second)
+    assert for_testing(check_release(tmp_path / "a", second, test=True)) == "is a test release"
+
+
+def test_a_test_release_is_let_off_nothing_else(tmp_path: Path) -> None:
+    write_result(tmp_path, git=GitState(CLEAN.commit, True))
+    with pytest.raises(TrustError, match="changes that are in no commit") as caught:
+        check_release(tmp_path, None, test=True)
+    assert "no second builder" in caught.value.message
+
+
+def test_a_result_of_another_commit_is_no_release(tmp_path: Path, second: Path) -> None:
+    write_result(tmp_path / "a")
+    check_release(tmp_path / "a", second, commit=CLEAN.commit)
+    with pytest.raises(TrustError, match=f"built from commit {CLEAN.commit}, not from {'e' * 40}"):
+        check_release(tmp_path / "a", second, commit="e" * 40)
 
 
 @pytest.mark.parametrize(
