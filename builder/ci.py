@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 from builder.distro import backend
 from builder.errors import CheckFailed, InputError
@@ -19,8 +20,8 @@ SHARED = ("mkosi.", "requirements.lock", "builder/tools.py", "builder/tools-pack
 def matrix(project: Project, since: str | None = None) -> list[str]:
     """The profiles whose image a change since a git revision can have altered, sorted.
 
-    ``since`` is the last release's tag by default; without one, all profiles. Raises InputError for a
-    revision that git does not know.
+    ``since`` is by default the tag of the last release before this commit; without one, all profiles.
+    Raises InputError for a revision that git does not know.
     """
     since = since or last_release(project)
     names = [name for name in profile_names(project) if buildable(project, name)]
@@ -53,7 +54,10 @@ def touches(project: Project, name: str, path: str) -> bool:
 
 
 def last_release(project: Project) -> str | None:
-    found = git(project, "describe", "--tags", "--abbrev=0", "--match", RELEASE_TAGS)
+    """The tag of the release before this commit: where this one is tagged, it is what is to be released."""
+    describe = ["describe", "--tags", "--match", RELEASE_TAGS]
+    tagged = git(project, *describe, "--exact-match").returncode == 0
+    found = git(project, *describe, "--abbrev=0", "HEAD^" if tagged else "HEAD")
     return found.text.strip() if found.returncode == 0 else None
 
 
@@ -72,8 +76,11 @@ def git(project: Project, *words: str) -> Result:
 
 
 def compare(first: Path, second: Path) -> dict[str, str]:
-    """The digests of the image files that two builders agree on. Raises CheckFailed where they do not."""
-    ours, theirs = image_digests(first), image_digests(second)
+    """The digests of the image files that two builders agree on. Raises CheckFailed where they do not.
+
+    Both are results, or directories of several; only SHA256SUMS is read.
+    """
+    ours, theirs = all_digests(first), all_digests(second)
     differing = [
         f"  {name}: {ours.get(name, 'missing')} and {theirs.get(name, 'missing')}"
         for name in sorted(ours.keys() | theirs.keys())
@@ -85,6 +92,27 @@ def compare(first: Path, second: Path) -> dict[str, str]:
             hint="seatsmith diff FIRST SECOND shows the packages and files",
         )
     return ours
+
+
+def all_digests(place: Path) -> dict[str, str]:
+    """Digests of a result's image files, or of those of each result in a directory."""
+    results = [] if (place / SUMS).exists() else sorted(p.parent for p in place.glob(f"*/{SUMS}"))
+    if not results:
+        return image_digests(place)
+    return {name: digest for result in results for name, digest in image_digests(result).items()}
+
+
+def gitlab_pipeline(template: str, names: list[str]) -> str:
+    """GitLab's jobs for these profiles: ci/gitlab/images.yml, with its matrix filled in."""
+    import yaml
+
+    jobs: dict[str, Any] = yaml.safe_load(template)
+    if not names:  # a pipeline without a job is an error
+        jobs = {"nothing": {"script": ["echo no image is concerned"]}}
+    for job in jobs.values():
+        if isinstance(job, dict) and "parallel" in job:
+            job["parallel"] = {"matrix": [{"PROFILE": names}]}
+    return yaml.safe_dump(jobs, sort_keys=False, width=1000)
 
 
 def image_digests(place: Path) -> dict[str, str]:

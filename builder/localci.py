@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +24,8 @@ from builder.project import Project
 from builder.run import ProgramError, run
 
 EXPRESSION = re.compile(r"\$\{\{\s*(.+?)\s*\}\}")
-REF = "refs/heads/local"  # no tag: what only a release does is left out, and said to be
+BRANCH = "refs/heads/local"  # no tag: what only a release does is left out, and said to be
+TAG = "refs/tags/v0-local"
 
 
 @dataclass
@@ -34,6 +36,10 @@ class Pipeline:
     top: Path
     """Clones, artifacts and logs; removed when all went well."""
     env: dict[str, str]
+    ref: str = BRANCH
+    secrets: dict[str, str] = field(default_factory=dict)
+    times: list[tuple[str, float]] = field(default_factory=list)
+    """Seconds that each job took."""
     outputs: dict[str, dict[str, str]] = field(default_factory=dict)
     context: dict[str, str] = field(default_factory=dict)
     """Values of expressions in the job that runs: ``matrix.profile`` and so on."""
@@ -49,7 +55,9 @@ class Pipeline:
         if match := re.fullmatch(r"(?:needs|steps)\.([\w-]+)\.outputs\.([\w-]+)", name):
             return self.outputs.get(match[1], {}).get(match[2], "")
         if match := re.fullmatch(r"secrets\.(\w+)", name):
-            return os.environ.get(match[1], "")
+            return self.secrets.get(match[1]) or os.environ.get(match[1], "")
+        if match := re.fullmatch(r"vars\.(\w+)", name):
+            return self.env.get(match[1]) or os.environ.get(match[1], "")
         raise InputError(f"the expression {name!r} of the workflow is not known to a local run")
 
     def filled(self, text: str) -> str:
@@ -60,14 +68,26 @@ class Pipeline:
         if condition == "always()":
             return True
         if match := re.fullmatch(r"startsWith\(github\.ref, '(.*)'\)", condition):
-            return REF.startswith(match[1])
-        if match := re.fullmatch(r"(\S+) != '(.*)'", condition):
-            return self.value(match[1]) != match[2]
+            return self.ref.startswith(match[1])
+        if match := re.fullmatch(r"(\S+) (!=|==) '(.*)'", condition):
+            return (self.value(match[1]) == match[3]) is (match[2] == "==")
         raise InputError(f"the condition {condition!r} of the workflow is not known to a local run")
 
 
-def run_workflow(project: Project, path: Path, *, only: list[str], extra: Mapping[str, str]) -> None:
-    """Run a workflow's jobs (or those in ``only``). Raises CheckFailed at the first that fails."""
+def run_workflow(
+    project: Project,
+    path: Path,
+    *,
+    only: list[str],
+    extra: Mapping[str, str],
+    release: bool = False,
+    keep: Path | None = None,
+) -> list[tuple[str, float]]:
+    """Run a workflow's jobs (or those in ``only``) and return what time each took.
+
+    ``release``: as for a tag, with a key that is made for this run, and the images marked as a test release.
+    ``keep`` is where the artifacts go. Raises CheckFailed at the first job that fails.
+    """
     workflow = yaml.safe_load(path.read_text())
     jobs: dict[str, dict[str, Any]] = workflow["jobs"]
     if unknown := [name for name in only if name not in jobs]:
@@ -76,6 +96,8 @@ def run_workflow(project: Project, path: Path, *, only: list[str], extra: Mappin
     remove_tree(top)
     (top / "artifacts").mkdir(parents=True)
     pipeline = Pipeline(project, top, {**workflow.get("env", {}), **extra})
+    if release:
+        prepare_release(pipeline)
     for name, job in jobs.items():
         if only and name not in only:
             continue
@@ -84,7 +106,30 @@ def run_workflow(project: Project, path: Path, *, only: list[str], extra: Mappin
             continue
         for values in variants(pipeline, job):
             run_job(pipeline, name, job, values)
+    if keep:
+        shutil.copytree(pipeline.artifacts, keep, symlinks=True, dirs_exist_ok=True)
     remove_tree(top)
+    for title, seconds in pipeline.times:
+        ui.current().say(f"  {seconds:7.0f} s  {title}")
+    ui.current().say(f"  {sum(seconds for _, seconds in pipeline.times):7.0f} s  in all")
+    return pipeline.times
+
+
+def prepare_release(pipeline: Pipeline) -> None:
+    """A key for this run, in the secrets that only a tag's jobs have."""
+    from builder.outputs.gpg import temporary_keyring
+    from builder.tools import ensure_tools
+
+    pipeline.ref = TAG
+    with temporary_keyring(ensure_tools()) as ring:
+        words = ["--pinentry-mode", "loopback", "--passphrase", ""]
+        ring.gpg([*words, "--quick-generate-key", "Trial <trial@localhost>", "ed25519", "sign", "1d"])
+        (fingerprint,) = ring.secret_keys()
+        secret = ring.gpg([*words, "--armor", "--export-secret-keys", fingerprint]).text
+        public = pipeline.top / "trial-key.gpg"
+        public.write_bytes(ring.export(fingerprint))
+    pipeline.secrets |= {"RELEASE_KEY": secret, "INDEX_KEY": secret}
+    pipeline.env |= {"RELEASE_OPTIONS": "--test", "PUBLISH_OPTIONS": f"--allow-standin --key {public}"}
 
 
 def variants(pipeline: Pipeline, job: Mapping[str, Any]) -> Iterator[dict[str, str]]:
@@ -109,9 +154,11 @@ def run_job(pipeline: Pipeline, name: str, job: Mapping[str, Any], values: dict[
     title = " ".join([name, *values.values()])
     pipeline.context = {f"matrix.{key}": value for key, value in values.items()}
     clone = pipeline.top / title.replace(" ", "-")
+    started = time.monotonic()
     with ui.current().step(title):
         for step in job["steps"]:
             run_step(pipeline, title, clone, step)
+    pipeline.times.append((title, time.monotonic() - started))
     pipeline.outputs[name] = {key: pipeline.filled(text) for key, text in job.get("outputs", {}).items()}
     remove_tree(clone)
 

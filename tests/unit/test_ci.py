@@ -8,14 +8,25 @@ from pathlib import Path
 
 import pytest
 import yaml
+from typer.main import get_command
 
-from builder.ci import compare, matrix
+from builder.ci import compare, gitlab_pipeline, matrix
+from builder.cli.ci import ci_app
 from builder.errors import CheckFailed, InputError
 from builder.localci import run_workflow
+from builder.outputs.checksums import parse_checksums
 from builder.project import Project, find_project
+from builder.publish.diff import ImageDiff
+from builder.publish.papers import copy_papers
+from builder.renew import LIMIT, Renewal, summary
+from tests.support.results import write_result
 
 ROOT = Path(__file__).parents[2]
 WORKFLOW = ROOT / "ci/github/images.yml"
+WORKFLOWS = sorted((ROOT / "ci/github").glob("*.yml"))
+GITLAB = ROOT / "ci/gitlab-ci.yml"
+GITLAB_IMAGES = ROOT / "ci/gitlab/images.yml"
+PIPELINES = [*WORKFLOWS, GITLAB, GITLAB_IMAGES]
 IDENTITY = ("-c", "user.name=test", "-c", "user.email=test@example.org", "-c", "commit.gpgsign=false")
 
 
@@ -38,24 +49,38 @@ def checkout(tmp_path: Path) -> Project:
     return Project(root, tmp_path / "cache", root / "dist")
 
 
-@pytest.mark.parametrize(
-    ("schema", "file", "more"),
-    [
-        ("vendor.github-workflows", WORKFLOW, []),
-        ("vendor.gitlab-ci", ROOT / "ci/gitlab-ci.yml", ["--data-transform", "gitlab-ci"]),
-    ],
-    ids=["github", "gitlab"],
-)
-def test_a_pipeline_is_valid_by_its_own_schema(schema: str, file: Path, more: list[str]) -> None:
+def check_schema(schema: str, *words: str | Path) -> None:
     check = Path(sys.executable).with_name("check-jsonschema")
     done = subprocess.run(
-        [check, "--builtin-schema", schema, *more, file], capture_output=True, text=True, check=False
+        [check, "--builtin-schema", schema, *words], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout
 
 
+def test_the_github_workflows_are_valid_by_their_schema() -> None:
+    check_schema("vendor.github-workflows", *WORKFLOWS)
+
+
+@pytest.mark.parametrize("names", [["work", "private"], []], ids=["two", "none"])
+def test_the_gitlab_pipelines_are_valid_by_their_schema_completed_as_well(
+    tmp_path: Path, names: list[str]
+) -> None:
+    made = tmp_path / "images.yml"
+    made.write_text(gitlab_pipeline(GITLAB_IMAGES.read_text(), names))
+    check_schema("vendor.gitlab-ci", "--data-transform", "gitlab-ci", GITLAB, made)
+
+
+def test_the_gitlab_pipeline_builds_exactly_the_profiles_of_the_matrix() -> None:
+    jobs = yaml.safe_load(gitlab_pipeline(GITLAB_IMAGES.read_text(), ["work"]))
+    assert jobs[".image"]["parallel"] == {"matrix": [{"PROFILE": ["work"]}]}
+    assert {name for name, job in jobs.items() if "extends" in job} == {"first", "second"}
+    for name, job in ((n, j) for n, j in jobs.items() if isinstance(j, dict)):
+        needs = [n if isinstance(n, str) else n["job"] for n in job.get("needs", [])]
+        assert set(needs) <= set(jobs), name
+
+
 def test_every_action_is_pinned_by_a_commit_and_says_which_release_it_is() -> None:
-    uses = [line for line in WORKFLOW.read_text().splitlines() if "uses:" in line]
+    uses = [line for path in WORKFLOWS for line in path.read_text().splitlines() if "uses:" in line]
     assert uses
     for line in uses:
         assert re.search(r"uses: [\w-]+/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$", line), line
@@ -63,31 +88,53 @@ def test_every_action_is_pinned_by_a_commit_and_says_which_release_it_is() -> No
 
 def test_the_job_that_has_the_key_has_no_image_to_build_and_no_other_job_has_it() -> None:
     jobs = yaml.safe_load(WORKFLOW.read_text())["jobs"]
-    with_key = [name for name, job in jobs.items() if "secrets." in str(job)]
-    assert with_key == ["sign"]
-    assert not any("make image" in str(step) for step in jobs["sign"]["steps"])
+    assert [name for name, job in jobs.items() if "RELEASE_KEY" in str(job)] == ["sign"]
+    assert [name for name, job in jobs.items() if "secrets." in str(job)] == ["sign", "publish"]
+    assert not any("make image" in str(job) for job in (jobs["sign"], jobs["publish"]))
+    fetched = [str(s["with"]) for s in jobs["sign"]["steps"] if "download" in s.get("uses", "")]
+    assert len(fetched) == 1 and "papers-*" in fetched[0]
 
 
 def test_every_make_goal_and_command_of_a_pipeline_exists() -> None:
     goals = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
-    for text in (WORKFLOW.read_text(), (ROOT / "ci/gitlab-ci.yml").read_text()):
+    commands = set(get_command(ci_app).commands)  # type: ignore[attr-defined]
+    for text in (path.read_text() for path in PIPELINES):
         assert set(re.findall(r"(?:- |run: )make ([a-z-]+)", text)) <= goals
-        for script in re.findall(r"\bci/[a-z]+$", text, re.M):
+        assert set(re.findall(r"seatsmith ci ([a-z]+)", text)) <= commands
+        for script in re.findall(r"(?:- |run: )(ci/[a-z]+)", text):
             assert (ROOT / script).stat().st_mode & 0o111
 
 
-def test_without_a_change_since_the_release_nothing_is_built(checkout: Project) -> None:
-    assert matrix(checkout) == []
+@pytest.fixture
+def after(checkout: Project) -> Project:
+    """The checkout one commit after its release."""
+    git(checkout.root, "commit", "-q", "--allow-empty", "-m", "more")
+    return checkout
 
 
-def test_a_changed_profile_is_built_alone(checkout: Project) -> None:
+def test_without_a_change_since_the_release_nothing_is_built(after: Project) -> None:
+    assert matrix(after) == []
+
+
+def test_a_release_builds_what_changed_since_the_one_before(checkout: Project) -> None:
+    assert matrix(checkout) == ["private", "work"], "the first"
+    with (checkout.profiles / "work.yaml").open("a") as f:
+        f.write("# changed\n")
+    git(checkout.root, "commit", "-q", "-a", "-m", "second")
+    git(checkout.root, "tag", "v2")
+    assert matrix(checkout) == ["work"]
+
+
+def test_a_changed_profile_is_built_alone(after: Project) -> None:
+    checkout = after
     with (checkout.profiles / "work.yaml").open("a") as f:
         f.write("# changed\n")
     assert matrix(checkout) == ["work"]
 
 
 @pytest.mark.parametrize("changed", ["profiles/_desktop.yaml", "mkosi.conf"])
-def test_a_change_of_what_profiles_share_builds_all(checkout: Project, changed: str) -> None:
+def test_a_change_of_what_profiles_share_builds_all(after: Project, changed: str) -> None:
+    checkout = after
     with (checkout.root / changed).open("a") as f:
         f.write("# changed\n")
     assert matrix(checkout) == ["private", "work"]
@@ -104,8 +151,12 @@ def test_an_unknown_revision_is_refused(checkout: Project) -> None:
 
 
 def sums(place: Path, image: str, paper: str = "0") -> Path:
+    return write_sums(place, "work", image, paper)
+
+
+def write_sums(place: Path, name: str, image: str, paper: str = "0") -> Path:
     place.mkdir()
-    lines = [f"{image * 64} *work_1_x86-64.tar.zst", f"{paper * 64} *manifest.json"]
+    lines = [f"{image * 64} *{name}_1_x86-64.tar.zst", f"{paper * 64} *manifest.json"]
     (place / "SHA256SUMS").write_text("\n".join(lines) + "\n")
     return place
 
@@ -123,6 +174,40 @@ def test_builders_that_differ_are_named_with_both_digests(tmp_path: Path) -> Non
 def test_a_result_without_an_image_cannot_be_compared(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot read"):
         compare(tmp_path, tmp_path)
+
+
+def test_several_results_are_compared_at_once(tmp_path: Path) -> None:
+    for builder in ("first", "second"):
+        (tmp_path / builder).mkdir()
+        for number, name in enumerate(("work", "private"), 1):
+            write_sums(tmp_path / builder / name, name, str(number))
+    agreed = compare(tmp_path / "first", tmp_path / "second")
+    assert agreed == {"work_1_x86-64.tar.zst": "1" * 64, "private_1_x86-64.tar.zst": "2" * 64}
+    shutil.rmtree(tmp_path / "second/private")
+    with pytest.raises(CheckFailed, match=r"private_\S+: 2{64} and missing"):
+        compare(tmp_path / "first", tmp_path / "second")
+
+
+def test_papers_are_a_result_without_its_images(tmp_path: Path) -> None:
+    write_result(tmp_path / "work")
+    (tmp_path / "work/unlisted").write_text("x")
+    copied = copy_papers(tmp_path / "work", tmp_path / "papers")
+    assert sorted(copied) == sorted(p.name for p in (tmp_path / "papers").iterdir())
+    listed = parse_checksums((tmp_path / "papers/SHA256SUMS").read_bytes())
+    assert set(listed) - set(copied) == {
+        "work_2026.11.01_x86-64.tar.zst",
+        "work_2026.11.01_x86-64.host.tar.zst",
+    }
+
+
+def test_the_summary_of_renewed_locks_fits_into_a_change() -> None:
+    same = Renewal("private", "2026-11-01", "2026-11-08", None)
+    many = ImageDiff("old", "new")
+    text = summary([same, Renewal("work", "2026-11-01", "2026-11-08", many)])
+    assert "## private: 2026-11-01 → 2026-11-08\n\nThe same packages" in text
+    assert "old → new" in text
+    long = summary([Renewal(f"work{n}", "a", "b", ImageDiff("x" * 999, "y")) for n in range(99)])
+    assert LIMIT < len(long) < LIMIT + 200 and long.endswith("have all.\n")
 
 
 STEPS = """
@@ -148,14 +233,18 @@ jobs:
       - run: cat all/a all/b > $RESULT
   release:
     if: startsWith(github.ref, 'refs/tags/v')
-    steps: [{run: "false"}]
+    steps:
+      - uses: actions/checkout@0
+      - {run: 'echo "$KEY$RELEASE_OPTIONS" > $RESULT', env: {KEY: "${{ secrets.RELEASE_KEY }}"}}
 """
 
 
 def test_jobs_run_here_with_matrix_outputs_and_artifacts(checkout: Project, tmp_path: Path) -> None:
     workflow, result = tmp_path / "flow.yml", tmp_path / "result"
     workflow.write_text(STEPS)
-    run_workflow(checkout, workflow, only=[], extra={"RESULT": str(result)})
+    took = run_workflow(checkout, workflow, only=[], extra={"RESULT": str(result)}, keep=tmp_path / "kept")
+    assert [title for title, _ in took] == ["choose", "build a", "build b", "gather"]
+    assert (tmp_path / "kept/made-a/a").read_text() == "hello a\n"
     assert result.read_text() == "hello a\nhello b\n"
     assert not (checkout.cache / "work/ci").exists()
 
