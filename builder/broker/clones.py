@@ -1,33 +1,42 @@
-"""How are the virtual devices of the environments made, kept over a restart, written to and silenced?"""
+"""How are the virtual devices of the environments kept over a restart, written to and silenced?"""
 
-import fcntl
 import os
 import time
-from pathlib import Path
-
-import evdev
+from typing import Protocol
 
 from . import sdnotify
-from .codes import EV_ABS, Event
-from .real import BATCH, EVENT, OURS, packed, udev_properties
+from .codes import EVENT, Event
+from .real import BATCH, OURS, packed, udev_properties
 from .router import Delivery
 from .shapes import FIXED, MOST_TOUCH, TOUCH, Shape, fixed_shape
 
-UINPUT = "/dev/uinput"
-SYSFS = Path("/sys/devices/virtual/input")
-UI_GET_SYSNAME = (2 << 30) | (64 << 16) | (ord("U") << 8) | 44  # linux/uinput.h
-UDEV_WAIT = 10.0
+UDEV_WAIT = 30.0
+
+
+class Maker(Protocol):
+    """Makes virtual devices: ``uinput.Uinput`` on a seat."""
+
+    def make(self, place: str, shape: Shape) -> int:
+        """A new virtual device, which lives as long as this file descriptor is open somewhere."""
+
+    def silence(self, fd: int, *, silent: bool) -> None:
+        """A silent device says nothing, whoever writes to it: a reader could inject keystrokes otherwise,
+        and the kernel's console takes them as well, on whichever terminal is active."""
 
 
 class Clones:
     """All virtual devices, by environment and name. A file descriptor held open is a device that exists."""
 
-    def __init__(self, environments: list[str], kept: dict[str, int]) -> None:
+    def __init__(self, environments: list[str], kept: dict[str, int], maker: Maker) -> None:
+        self.maker = maker
         self.fds: dict[tuple[str, str], int] = {}
+        self.lost = 0
+        """Frames that a virtual device did not take."""
         for word, fd in kept.items():
             environment, _, clone = word.partition(".")
             if environment in environments:
                 self.fds[environment, clone] = fd
+                maker.silence(fd, silent=True)
             else:
                 sdnotify.forget(word)
                 os.close(fd)
@@ -36,27 +45,36 @@ class Clones:
             for clone in FIXED:
                 self.ensure(environment, clone, fixed_shape(clone))
 
-    def ensure(self, environment: str, clone: str, shape: Shape) -> None:
-        """Make a virtual device where it is not there from before, silent as yet."""
-        if (environment, clone) not in self.fds:
-            fd = make(f"{environment}/{clone}", shape)
-            self.fds[environment, clone] = fd
-            sdnotify.keep(f"{environment}.{clone}", fd)
-        self.silence(environment, clone, silent=True)
+    def ensure(self, environment: str, clone: str, shape: Shape) -> bool:
+        """Make a virtual device where it is not there from before, silent as yet; whether it was made."""
+        if (environment, clone) in self.fds:
+            return False
+        fd = self.maker.make(f"{environment}/{clone}", shape)
+        self.fds[environment, clone] = fd
+        self.maker.silence(fd, silent=True)
+        sdnotify.keep(f"{environment}.{clone}", fd)
+        return True
 
-    def touch(self, shape: Shape) -> str | None:
+    def touch(self, shape: Shape, active: str | None) -> str | None:
         """The virtual device of this shape, which every environment has; None where there are too many."""
         name = f"{TOUCH}-{shape.signature}"
         others = {clone for _, clone in self.fds if clone.startswith(TOUCH) and clone != name}
         if len(others) >= MOST_TOUCH:
             return None
         for environment in self.environments:
-            self.ensure(environment, name, shape)
+            if self.ensure(environment, name, shape) and environment == active:
+                self.maker.silence(self.fds[environment, name], silent=False)
         return name
 
     def write(self, delivery: Delivery) -> None:
-        """The kernel never lets a write to uinput wait: a stuck reader loses events, and nobody else."""
-        os.write(self.fds[delivery.environment, delivery.clone], packed(delivery.events))
+        """Nobody waits here: where a reader is stuck, the kernel overwrites what it has not read, and what a
+        virtual device does not take is lost."""
+        try:
+            os.write(self.fds[delivery.environment, delivery.clone], packed(delivery.events))
+        except OSError as e:
+            if not self.lost:
+                print(f"{delivery.environment}/{delivery.clone} takes no events: {e.strerror}", flush=True)
+            self.lost += 1
 
     def lights(self, fd: int) -> list[Event]:
         """What a reader has set on a virtual keyboard."""
@@ -66,16 +84,10 @@ class Clones:
             return []
         return [Event(kind, code, value) for _, _, kind, code, value in EVENT.iter_unpack(data)]
 
-    def silence(self, environment: str, clone: str, *, silent: bool) -> None:
-        """A silent device says nothing, whoever writes to it: a reader could inject keystrokes otherwise,
-        and the kernel's console takes them as well, on whichever terminal is active."""
-        folder = SYSFS / sysname(self.fds[environment, clone])
-        (folder / "inhibited").write_text("1" if silent else "0")
-
     def silence_all(self, environment: str | None, *, silent: bool) -> None:
-        for of, clone in self.fds:
+        for (of, _), fd in self.fds.items():
             if of == environment:
-                self.silence(of, clone, silent=silent)
+                self.maker.silence(fd, silent=silent)
 
     def wait_for_udev(self) -> None:
         """Wait until udev has made the links in /dev/seatsmith."""
@@ -86,32 +98,3 @@ class Clones:
                 if time.monotonic() > deadline:
                     raise SystemExit(f"udev has not made {link}: are Seatsmith's rules loaded?")
                 time.sleep(0.02)
-
-
-def make(place: str, shape: Shape) -> int:
-    """A new virtual device; the file descriptor that keeps it."""
-    events: dict[int, list[object]] = {kind: list(codes) for kind, codes in shape.codes.items()}
-    if EV_ABS in events:
-        events[EV_ABS] = [(code, evdev.AbsInfo(*shape.axes[code])) for code in shape.codes[EV_ABS]]
-    device = evdev.UInput(
-        events,
-        name=f"Seatsmith {place.replace('/', ' ')}",
-        vendor=shape.vendor,
-        product=shape.product,
-        bustype=evdev.ecodes.BUS_VIRTUAL,
-        devnode=UINPUT,
-        phys=f"{OURS}{place}",
-        input_props=list(shape.properties),
-    )
-    fd = os.dup(device.fd)
-    os.set_blocking(fd, False)
-    if device.device is not None:
-        device.device.close()
-    device.fd = -1  # closing it would take the device away: the copy keeps it
-    return fd
-
-
-def sysname(fd: int) -> str:
-    buffer = bytearray(64)
-    fcntl.ioctl(fd, UI_GET_SYSNAME, buffer)
-    return buffer.split(b"\0", 1)[0].decode()

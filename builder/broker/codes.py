@@ -1,7 +1,9 @@
 """How are input events written (linux/input-event-codes.h), and which keys are special here?"""
 
+import struct
 from typing import NamedTuple
 
+EVENT = struct.Struct("@llHHi")  # struct input_event
 EV_SYN, EV_KEY, EV_REL, EV_ABS, EV_MSC, EV_SW, EV_LED, EV_SND, EV_REP = 0, 1, 2, 3, 4, 5, 17, 18, 20
 KEY_OK = 0x160
 BTN_MISC, BTN_LEFT, BTN_TASK, BTN_JOYSTICK, BTN_GEAR_UP = 0x100, 0x110, 0x117, 0x120, 0x151
@@ -24,6 +26,8 @@ FIRST_MT, LAST_MT = ABS_MT_SLOT, 0x3D
 # keys of its own device; as KEY_PRINT the same key still makes pictures of the screen.
 KEY_SYSRQ, KEY_PRINT = 99, 210
 TRANSLATED = {KEY_SYSRQ: KEY_PRINT}
+CONTROL, ALT = (29, 97), (56, 100)
+FUNCTION_KEYS = {**{58 + n: n for n in range(1, 11)}, 87: 11, 88: 12}  # F1 and on: the terminal they mean
 HOST_KEYS = frozenset({116, 142, 143, 205, 356, 408})  # power, sleep, wakeup, suspend, power2, restart
 
 

@@ -1,4 +1,4 @@
-"""Which real input devices has the seat, what is each able to say, and when does one come or go?"""
+"""Which real input devices has the seat, what does one say, and when does one come or go?"""
 
 import errno
 import os
@@ -7,13 +7,9 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
-import evdev
-
-from .codes import EV_ABS, EV_LED, EV_SYN, Event
+from .codes import EV_LED, EVENT, REPORT, Event
 from .environments import DATABASE
-from .shapes import Shape
 
-EVENT = struct.Struct("@llHHi")  # struct input_event
 BATCH = 64 * EVENT.size
 OURS = "seatsmith/"  # how the physical location of our own virtual devices begins
 CLASS = Path("/sys/class/input")
@@ -40,24 +36,6 @@ def packed(events: tuple[Event, ...]) -> bytes:
 
 def open_device(node: str) -> int:
     return os.open(node, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-
-
-def shape_of(node: str) -> Shape:
-    """What the device can say, asked of the kernel."""
-    device = evdev.InputDevice(node)
-    try:
-        codes: dict[int, tuple[int, ...]] = {}
-        axes = {}
-        for kind, found in device.capabilities(absinfo=True).items():
-            if kind == EV_ABS:
-                axes = {code: tuple(info) for code, info in found}
-                codes[kind] = tuple(axes)
-            elif kind != EV_SYN:
-                codes[kind] = tuple(found)
-        properties = tuple(device.input_props())
-        return Shape(codes, axes, properties, device.info.vendor, device.info.product)
-    finally:
-        device.close()
 
 
 def udev_properties(node: str) -> dict[str, str] | None:
@@ -101,7 +79,7 @@ def set_lights(fd: int, lights: dict[int, int]) -> None:
     if lights:
         events = tuple(Event(EV_LED, code, value) for code, value in sorted(lights.items()))
         try:
-            os.write(fd, packed((*events, Event(EV_SYN, 0, 0))))
+            os.write(fd, packed((*events, REPORT)))
         except OSError as e:
             if e.errno not in (errno.EINVAL, errno.ENODEV):
                 raise

@@ -2,70 +2,51 @@
 
 import os
 import select
-import sys
+from collections.abc import Callable
 
-from . import real, sdnotify
+from . import real
 from .clones import Clones
-from .environments import load_environments
 from .real import Monitor
 from .router import Delivery, Router
 from .shapes import Routes, Shape, is_touch, routes_for, touch_shape
-
-ACTIVE = "/sys/class/tty/tty0/active"
-
-
-class ActiveTerminal:
-    """Which virtual terminal is active; the kernel tells of changes (sysfs_notify, drivers/tty/vt/vt.c)."""
-
-    def __init__(self, path: str = ACTIVE) -> None:
-        self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        self.changed = select.poll()
-        self.changed.register(self.fd, select.POLLPRI)
-        self.vt = self.read()
-
-    def fileno(self) -> int:
-        return self.fd
-
-    def read(self) -> int:
-        return int(os.pread(self.fd, 32, 0).strip().removeprefix(b"tty"))
-
-    def moved(self) -> bool:
-        """Whether the terminal changed since ``vt``, be it to another and back."""
-        pending = bool(self.changed.poll(0))
-        now = self.read()
-        moved = pending or now != self.vt
-        self.vt = now
-        return moved
+from .terminal import ActiveTerminal
 
 
 class Broker:
     """Real devices are open only while a strict environment is active, so what was typed elsewhere is in no
     buffer; what is read is passed on only if the terminal has not moved until after the reading."""
 
-    def __init__(self, clones: Clones, router: Router, terminal: ActiveTerminal) -> None:
-        self.clones, self.router, self.terminal = clones, router, terminal
+    def __init__(
+        self, clones: Clones, router: Router, terminal: ActiveTerminal, *, shape_of: Callable[[str], Shape]
+    ) -> None:
+        self.clones, self.router, self.terminal, self.shape_of = clones, router, terminal, shape_of
         self.known: dict[str, Routes] = {}
         """Real devices that are passed on, by node."""
         self.open: dict[str, int] = {}
         self.poll = select.epoll()
         self.readers: dict[int, str] = {}
         self.lights: dict[int, str] = {}
+        self.watch_lights()
 
     def run(self, monitor: Monitor) -> None:
         self.poll.register(self.terminal.fileno(), select.EPOLLPRI)
         self.poll.register(monitor.fileno(), select.EPOLLIN)
         self.switch()
         while True:
-            for fd, _ in self.poll.poll():
-                if self.terminal.moved():
-                    self.switch()
-                    break  # what else was ready belongs to the terminal that was left
-                if fd == monitor.fileno():
-                    self.hotplug(monitor)
-                elif fd in self.lights:
-                    self.shine(fd)
-                elif fd in self.readers:
-                    self.pass_on(self.readers[fd], fd)
+            self.turn(monitor)
+
+    def turn(self, monitor: Monitor) -> None:
+        """Wait until something is ready, and give everything that is one turn: a device that never falls
+        silent gets no more than the others."""
+        for fd, _ in self.poll.poll():
+            if fd in self.readers:
+                self.pass_on(self.readers[fd], fd)
+            elif self.terminal.moved():
+                self.switch()
+            elif fd == monitor.fileno():
+                self.hotplug(monitor)
+            elif fd in self.lights:
+                self.shine(fd)
 
     # --- terminals
 
@@ -113,6 +94,9 @@ class Broker:
             self.switch()
             return
         self.send(self.router.read(node, events))
+        if self.router.asked is not None:
+            self.terminal.activate(self.router.asked)
+            self.router.asked = None
 
     def send(self, deliveries: list[Delivery]) -> None:
         for delivery in deliveries:
@@ -147,7 +131,7 @@ class Broker:
         if node in self.known or not real.is_wanted(node):
             return
         try:
-            shape = real.shape_of(node)
+            shape = self.shape_of(node)
         except OSError:
             return
         routes = routes_for(shape, self.touch_clone(shape))
@@ -161,7 +145,7 @@ class Broker:
     def touch_clone(self, shape: Shape) -> str | None:
         if not is_touch(shape):
             return None
-        clone = self.clones.touch(touch_shape(shape))
+        clone = self.clones.touch(touch_shape(shape), self.router.active)
         self.watch_lights()
         return clone
 
@@ -177,23 +161,3 @@ class Broker:
             if fd not in self.lights:
                 self.lights[fd] = environment
                 self.poll.register(fd, select.EPOLLIN)
-
-
-def main() -> int:
-    environments = [e for e in load_environments() if e.input]
-    monitor = Monitor()  # listens before we look, so that nothing comes in between
-    clones = Clones([e.name for e in environments], sdnotify.kept())
-    broker = Broker(clones, Router({e.vt: e.name for e in environments}), ActiveTerminal())
-    broker.watch_lights()
-    broker.look_around()
-    clones.wait_for_udev()
-    sdnotify.notify("READY=1")
-    try:
-        broker.run(monitor)
-    except KeyboardInterrupt:
-        return 0
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

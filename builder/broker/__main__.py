@@ -1,0 +1,31 @@
+"""Starts the input broker: ``python3 -m broker`` in /usr/lib/seatsmith."""
+
+import sys
+
+from . import sdnotify, uinput
+from .clones import Clones
+from .environments import load_environments
+from .real import Monitor
+from .router import Router
+from .service import Broker
+from .terminal import ActiveTerminal
+
+
+def main() -> int:
+    environments = [e for e in load_environments() if e.input]
+    monitor = Monitor()  # listens before we look, so that nothing comes in between
+    clones = Clones([e.name for e in environments], sdnotify.kept(), uinput.Uinput())
+    router = Router({e.vt: e.name for e in environments})
+    broker = Broker(clones, router, ActiveTerminal(), shape_of=uinput.shape_of)
+    broker.look_around()
+    clones.wait_for_udev()
+    sdnotify.notify("READY=1")
+    try:
+        broker.run(monitor)
+    except KeyboardInterrupt:
+        return 0
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

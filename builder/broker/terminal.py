@@ -1,0 +1,50 @@
+"""Which virtual terminal is active, since when, and how does the broker ask for another?"""
+
+import contextlib
+import fcntl
+import os
+import select
+
+ACTIVE = "/sys/class/tty/tty0/active"
+CONSOLE = "/dev/tty0"
+VT_ACTIVATE = 0x5606  # linux/vt.h
+
+
+class ActiveTerminal:
+    """The kernel tells of changes (sysfs_notify, drivers/tty/vt/vt.c)."""
+
+    def __init__(self, path: str = ACTIVE, console: str = CONSOLE) -> None:
+        self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self.console = console
+        self.changed = select.poll()
+        self.changed.register(self.fd, select.POLLPRI)
+        self.seen = self.look()
+        self.vt = number(self.seen)
+
+    def fileno(self) -> int:
+        return self.fd
+
+    def look(self) -> bytes:
+        return os.pread(self.fd, 32, 0)
+
+    def moved(self) -> bool:
+        """Whether the terminal changed since ``vt``, be it to another and back."""
+        pending = bool(self.changed.poll(0))
+        now = self.look()
+        if now == self.seen and not pending:
+            return False
+        self.seen, self.vt = now, number(now)
+        return True
+
+    def activate(self, vt: int) -> None:
+        """Ask the kernel for another terminal, as its own keyboard handler does."""
+        with contextlib.suppress(OSError):
+            fd = os.open(self.console, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+            try:
+                fcntl.ioctl(fd, VT_ACTIVATE, vt)
+            finally:
+                os.close(fd)
+
+
+def number(active: bytes) -> int:
+    return int(active.strip().removeprefix(b"tty"))
