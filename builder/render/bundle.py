@@ -1,13 +1,15 @@
 """Which files does a container need in the root of its host?"""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from builder.errors import InputError
 from builder.profile import Profile
-from builder.profile.model import AudioServer
-from builder.render.devices import Bind, DeviceAccess, device_access
+from builder.profile.model import AudioServer, Isolation
+from builder.render.access import Bind, DeviceAccess
+from builder.render.devices import device_access
 from builder.render.image import keep_terminal_free
+from builder.render.strict import render_strict
 from builder.render.templates import render_tree, template_root
 
 SOUND = "/run/pulse-shared"
@@ -49,10 +51,16 @@ def render_host_bundle(
         "access": with_sound(access) if sound else access,
         "network": profile.network,
         "sound": sound,
+        "strict": profile.isolation is Isolation.STRICT,
     }
     render_tree(template_root() / "host", dest, values)
+    if profile.isolation is Isolation.STRICT:
+        render_strict(profile, dest)
     keep_terminal_free(profile, dest)
 
 
 def with_sound(access: DeviceAccess) -> DeviceAccess:
-    return DeviceAccess((*access.binds, Bind(SOUND)), access.allow, access.wants, access.after)
+    """Read-only where the host does not trust the container: a socket can be connected to all the same."""
+    strict = access.uids is not None
+    bind = Bind(SOUND, read_only=strict, mapped=strict)
+    return replace(access, binds=(*access.binds, bind))

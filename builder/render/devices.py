@@ -4,45 +4,17 @@ The one place that knows how devices are handed over: the nspawn file, the unit'
 helper services of the host bundle are all rendered from its answer.
 """
 
-from dataclasses import dataclass
-
-from builder.errors import InputError
 from builder.profile import Profile
 from builder.profile.model import Isolation
-
-GPU = "dev-seatsmith-gpu.device"  # named by templates/host/usr/lib/udev/rules.d/72-seatsmith.rules
-
-
-@dataclass(frozen=True)
-class Bind:
-    """A file or directory of the host that appears in the container (systemd.nspawn(5), Bind=)."""
-
-    source: str
-    target: str | None = None
-    read_only: bool = False
-
-
-@dataclass(frozen=True)
-class DeviceAccess:
-    """What a container may use.
-
-    ``allow`` are words of DeviceAllow=, ``wants`` and ``after`` are units of the host.
-    """
-
-    binds: tuple[Bind, ...]
-    allow: tuple[str, ...]
-    wants: tuple[str, ...]
-    after: tuple[str, ...]
+from builder.render.access import GPU, Bind, DeviceAccess
+from builder.render.strict import strict_access
 
 
 def device_access(profile: Profile) -> DeviceAccess:
-    """The hand-over for the profile's mode of isolation. Raises InputError for an unknown mode."""
-    if profile.isolation is Isolation.SHARED:
-        return shared_access(profile)
-    raise InputError(
-        f"profile {profile.name}: isolation: {profile.isolation} cannot be rendered yet",
-        hint="write isolation: shared",
-    )
+    """The hand-over for the profile's mode of isolation. Raises InputError for a profile at odds with it."""
+    if profile.isolation is Isolation.STRICT:
+        return strict_access(profile)
+    return shared_access(profile)
 
 
 def shared_access(profile: Profile) -> DeviceAccess:

@@ -1,0 +1,103 @@
+"""What does the host need for a container with ``isolation: strict``, and what is it given of the devices?
+
+A user namespace, device nodes that the host makes for it, and virtual input devices that say something only
+while its terminal is active. The programs are builder/broker/, which the bundle carries.
+"""
+
+import json
+from importlib import resources
+from pathlib import Path
+
+from builder.errors import InputError
+from builder.profile import Profile
+from builder.render.access import GPU, Bind, DeviceAccess
+from builder.render.templates import render_tree, template_root, write_file
+
+# What systemd leaves to containers (systemd.io/UIDS-GIDS) begins here; a seat has at most 62 terminals.
+FIRST_UID, UIDS = 524288, 65536
+NODES = "/run/seatsmith/devices"
+PROGRAM = "usr/lib/seatsmith/broker"
+BROKER = "seatsmith-broker.service"
+FIXED = ("keyboard", "mouse", "pointer")  # builder/broker/shapes.py
+
+
+def uid_base(profile: Profile) -> int:
+    """The first of the container's user ids on its host: no two environments of a seat share a terminal."""
+    return FIRST_UID + (profile.display.vt - 2) * UIDS
+
+
+def devices_unit(profile: Profile) -> str:
+    return f"seatsmith-devices@{profile.machine}.service"
+
+
+def strict_access(profile: Profile) -> DeviceAccess:
+    """Nodes of its own, which belong to its own users. Raises InputError for what would undo the rest."""
+    if not profile.network.veth:
+        raise InputError(
+            f"profile {profile.name}: isolation: strict needs a network of its own: abstract sockets of the"
+            " host, its X server's among them, are part of the network",
+            hint="write network.veth: true, or isolation: shared",
+        )
+    place = f"{NODES}/{profile.machine}"
+    terminal = f"/dev/tty{profile.display.vt}"
+    # tty0: LightDM looks there for terminals; its own serves for that and cannot switch to others
+    binds = [Bind(f"{place}/tty", terminal), Bind(f"{place}/tty", "/dev/tty0")]
+    binds.append(Bind(f"{place}/udev", "/run/udev/data", read_only=True))
+    if profile.devices.gpu:
+        binds.append(Bind(f"{place}/dri", "/dev/dri"))
+    if profile.devices.input:
+        binds.append(Bind(f"{place}/input", "/dev/input"))
+    for node in profile.devices.extra:
+        binds.append(Bind(f"{place}/extra/{node.removeprefix('/dev/').replace('/', '-')}", node))
+    forwarder = (f"seatsmith-udev-forward@{profile.machine}.service",) if profile.devices.gpu else ()
+    return DeviceAccess(
+        binds=tuple(binds),
+        allow=(*allowed(profile), *profile.devices.extra),
+        wants=forwarder,
+        after=(),
+        requires=(devices_unit(profile),),
+        uids=f"{uid_base(profile)}:{UIDS}",
+    )
+
+
+def allowed(profile: Profile) -> list[str]:
+    """Words of DeviceAllow= for exactly what is bound; links of touch devices have names that vary."""
+    found = [f"/dev/tty{profile.display.vt}"]
+    if profile.devices.gpu:
+        found.append("char-drm")
+    if profile.devices.input:
+        found += [f"/dev/seatsmith/{profile.machine}/{device}" for device in FIXED]
+    return found
+
+
+def render_strict(profile: Profile, dest: Path) -> None:
+    """Render the broker, the units that make device nodes, and what they must know of this container."""
+    made = ["char-tty", *(["char-drm"] if profile.devices.gpu else [])]
+    made += ["char-input"] if profile.devices.input else []
+    values = {
+        "name": profile.machine,
+        "needs": [BROKER] if profile.devices.input else [],
+        "waits": [GPU] if profile.devices.gpu else [],
+        "nodes": [*made, *profile.devices.extra],
+    }
+    render_tree(template_root() / "strict", dest, values)
+    copy_broker(dest)
+    facts = {
+        "name": profile.machine,
+        "vt": profile.display.vt,
+        "uid_base": uid_base(profile),
+        "gpu": profile.devices.gpu,
+        "input": profile.devices.input,
+        "extra": profile.devices.extra,
+    }
+    text = json.dumps(facts, indent=2)
+    write_file(dest, f"etc/seatsmith/environments/{profile.machine}.json", f"{text}\n")
+
+
+def copy_broker(dest: Path) -> None:
+    """The package builder/broker as the host runs it, its unit and its udev rules."""
+    package = Path(str(resources.files("builder.broker")))
+    for source in sorted(package.glob("*.py")):
+        write_file(dest, f"{PROGRAM}/{source.name}", source.read_text(encoding="utf-8"))
+    for name, place in ((BROKER, "systemd/system"), ("73-seatsmith-broker.rules", "udev/rules.d")):
+        write_file(dest, f"usr/lib/{place}/{name}", (package / "host" / name).read_text(encoding="utf-8"))

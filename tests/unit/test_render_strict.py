@@ -1,0 +1,150 @@
+"""builder.render.strict: what does a container with ``isolation: strict`` get, and what not?"""
+
+import itertools
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from builder.broker import shapes
+from builder.broker.environments import PLACE, load_environments
+from builder.broker.nodes import NODES as MADE
+from builder.errors import InputError
+from builder.profile import Profile
+from builder.render import render_host_bundle
+from builder.render import strict as strict_mode
+from builder.render.access import Bind
+from builder.render.devices import device_access
+from builder.render.strict import FIRST_UID, FIXED, NODES, UIDS, uid_base
+from tests.support.render import picture, profile
+
+HIGHEST_OF_CONTAINERS = 1879048191  # systemd.io/UIDS-GIDS
+
+
+def strict(name: str = "work", **settings: object) -> Profile:
+    return profile(name, isolation="strict", **settings)
+
+
+def bundle(tmp_path: Path, **settings: object) -> Path:
+    render_host_bundle(strict(**settings), tmp_path, host_user="user")
+    return tmp_path
+
+
+def test_the_bundle_of_a_strict_container_is_as_reviewed(
+    tmp_path: Path, golden: Callable[[str, str], None]
+) -> None:
+    render_host_bundle(strict(), tmp_path, host_user="user")
+    programs = tmp_path / "usr/lib/seatsmith"
+    for source in programs.rglob("*.py"):
+        source.write_text("")  # the broker has tests of its own
+    (programs / "seatsmith-udev-forward").write_text("")
+    golden("render/work-strict.txt", picture(tmp_path))
+
+
+def test_user_ids_of_two_terminals_never_overlap() -> None:
+    terminals = [vt for vt in range(2, 64) if vt != 7]
+    bases = [uid_base(strict(display={"vt": vt})) for vt in terminals]
+    assert all(later - earlier >= UIDS for earlier, later in itertools.pairwise(bases))
+    assert bases[0] == FIRST_UID
+    assert bases[-1] + UIDS - 1 <= HIGHEST_OF_CONTAINERS
+
+
+def test_user_ids_follow_from_the_terminal_and_not_from_the_name() -> None:
+    assert uid_base(strict("a")) == uid_base(strict("b"))
+
+
+def test_the_container_lives_in_a_user_namespace_and_nothing_is_chowned(tmp_path: Path) -> None:
+    text = (bundle(tmp_path) / "etc/systemd/nspawn/work.nspawn").read_text()
+    assert f"PrivateUsers={uid_base(strict())}:65536\n" in text
+    assert "PrivateUsersOwnership=map\n" in text
+
+
+def test_nothing_of_the_hosts_own_devices_is_bound() -> None:
+    sources = [bind.source for bind in device_access(strict(devices={"extra": ["/dev/video0"]})).binds]
+    assert sources
+    assert all(source.startswith("/run/seatsmith/devices/work/") for source in sources)
+
+
+def test_tty0_is_the_containers_own_terminal() -> None:
+    access = device_access(strict())
+    assert Bind(f"{NODES}/work/tty", "/dev/tty0") in access.binds
+    assert "/dev/tty0" not in access.allow
+
+
+def test_the_real_input_devices_may_not_be_opened(tmp_path: Path) -> None:
+    drop_in = "etc/systemd/system/systemd-nspawn@work.service.d/50-seatsmith.conf"
+    allowed = re.findall(r"^DeviceAllow=(\S*)", (bundle(tmp_path) / drop_in).read_text(), re.M)
+    assert "char-input" not in allowed
+    assert [node for node in allowed if "seatsmith" in node] == [
+        f"/dev/seatsmith/work/{device}" for device in FIXED
+    ]
+
+
+def test_devices_that_the_profile_withholds_are_neither_bound_nor_allowed_nor_made(tmp_path: Path) -> None:
+    tree = bundle(tmp_path, devices={"gpu": False, "input": False})
+    access = device_access(strict(devices={"gpu": False, "input": False}))
+    assert [bind.target for bind in access.binds] == ["/dev/tty8", "/dev/tty0", "/run/udev/data"]
+    assert access.allow == ("/dev/tty8",)
+    unit = (tree / "etc/systemd/system/seatsmith-devices@work.service.d/50-seatsmith.conf").read_text()
+    assert "drm" not in unit
+    assert "input" not in unit
+    assert "seatsmith-broker" not in unit
+
+
+def test_extra_devices_are_made_bound_and_allowed(tmp_path: Path) -> None:
+    access = device_access(strict(devices={"extra": ["/dev/sub/seq"]}))
+    assert Bind(f"{NODES}/work/extra/sub-seq", "/dev/sub/seq") in access.binds
+    assert "/dev/sub/seq" in access.allow
+
+
+def test_the_sound_servers_directory_is_read_only_and_keeps_its_owner(tmp_path: Path) -> None:
+    text = (bundle(tmp_path) / "etc/systemd/nspawn/work.nspawn").read_text()
+    assert "BindReadOnly=/run/pulse-shared:/run/pulse-shared:idmap\n" in text
+
+
+def test_a_strict_container_on_the_hosts_network_is_refused() -> None:
+    with pytest.raises(InputError, match="needs a network of its own") as caught:
+        device_access(strict(network={"veth": False}))
+    assert "isolation: shared" in (caught.value.hint or "")
+
+
+def test_a_shared_container_has_nothing_of_all_this(tmp_path: Path) -> None:
+    render_host_bundle(profile(), tmp_path, host_user="user")
+    text = picture(tmp_path)
+    assert "PrivateUsers=no\n" in text
+    assert "broker" not in text
+    assert "seatsmith/environments" not in text
+
+
+def test_the_programs_of_the_host_read_what_is_rendered_for_them(tmp_path: Path) -> None:
+    tree = bundle(tmp_path, devices={"extra": ["/dev/video0"]})
+    render_host_bundle(strict("third", display={"vt": 9}), tree, host_user="user")
+    third, work = load_environments(tree / PLACE.relative_to("/"))
+    assert (work.name, work.vt, work.uid_base) == ("work", 8, uid_base(strict()))
+    assert (work.gpu, work.input, work.extra) == (True, True, ("/dev/video0",))
+    assert third.uid_base - work.uid_base == UIDS
+
+
+def test_both_sides_mean_the_same_places() -> None:
+    assert Path(NODES) == MADE
+    assert FIXED == shapes.FIXED
+
+
+def test_the_broker_is_carried_whole_and_imports_nothing_else_of_the_builder(tmp_path: Path) -> None:
+    package = bundle(tmp_path) / strict_mode.PROGRAM
+    assert {p.name for p in package.iterdir()} == {p.name for p in Path("builder/broker").glob("*.py")}
+    for source in package.iterdir():
+        for module in re.findall(r"^\s*(?:from|import) ([\w.]+)", source.read_text(), re.M):
+            top = module.partition(".")[0]
+            assert not top or top == "evdev" or top in sys.stdlib_module_names, f"{source.name}: {module}"
+
+
+def test_the_container_starts_after_its_devices_and_those_after_the_broker(tmp_path: Path) -> None:
+    tree = bundle(tmp_path) / "etc/systemd/system"
+    container = (tree / "systemd-nspawn@work.service.d/50-seatsmith.conf").read_text()
+    devices = (tree / "seatsmith-devices@work.service.d/50-seatsmith.conf").read_text()
+    for text, unit in ((container, "seatsmith-devices@work.service"), (devices, "seatsmith-broker.service")):
+        assert f"Requires={unit}\n" in text
+        assert f"After={unit}\n" in text
