@@ -66,6 +66,9 @@ def publish(
     expires: Annotated[str, typer.Option(help="How long the index may be believed: 30d, 12h.")] = "30d",
     keep: Annotated[int, typer.Option(min=1, help="Releases of a profile that stay published.")] = 5,
     deltas: Annotated[bool, typer.Option(help="Make updates from the release before.")] = True,
+    gzip: Annotated[
+        bool, typer.Option("--gzip", help="Also copies that importctl of systemd before 258 can pull.")
+    ] = False,
     report: Annotated[Path | None, typer.Option(help="HTML report of the boot test.")] = None,
     statement: Annotated[
         list[Path] | None,
@@ -86,6 +89,7 @@ def publish(
         lifetime=parse_span(expires),
         keep=keep,
         allow_standin=allow_standin,
+        gzip=gzip,
     )
     index = publish(
         to,

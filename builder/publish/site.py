@@ -4,6 +4,7 @@
     index.html, keys.gpg           for people; the public keys
     PROFILE/VERSION/…              a result directory as it was signed, never changed again
     PROFILE/extra/…                package diffs, boot-test reports, deltas, rebuild statements
+    PROFILE/importd/VERSION/…      the image again, for importctl of systemd before 258 (importd.py)
 
 Everything that the index names is in place before the index is, so a reader never finds a gap.
 """
@@ -20,11 +21,12 @@ from builder.files import atomic_path, exclusive, file_digest, remove_tree, writ
 from builder.outputs.checksums import SUMS
 from builder.outputs.gpg import trusted_keyring
 from builder.outputs.release import for_testing
-from builder.outputs.sign import check_signature, open_signer
+from builder.outputs.sign import Signer, check_signature, open_signer
 from builder.outputs.statement import SignedStatement
 from builder.outputs.verify import Report, verify_directory
 from builder.publish.diff import ImageDiff, diff_images
 from builder.publish.diffview import as_html, render_page
+from builder.publish.importd import IMPORTD, add_gzip_copies
 from builder.publish.index import (
     INDEX,
     INDEX_SIGNATURE,
@@ -55,6 +57,8 @@ class Terms:
     keep: int = 5
     """Releases of a profile that stay; older ones are removed."""
     allow_standin: bool = False
+    gzip: bool = False
+    """Add copies of the images that importctl of systemd before 258 can read."""
 
 
 def publish(
@@ -75,7 +79,10 @@ def publish(
     """
     tools = tools or ensure_tools()
     root.mkdir(parents=True, exist_ok=True)
-    with exclusive(root / ".lock", f"the published directory {root}"):
+    with (
+        exclusive(root / ".lock", f"the published directory {root}"),
+        open_signer(terms.key, tools=tools) as signer,
+    ):
         index = current_index(root, terms, tools)
         profiles = dict(index.profiles) if index else {}
         for result in results:
@@ -85,6 +92,8 @@ def publish(
         for profile, releases in profiles.items():
             profiles[profile] = releases[: terms.keep]
         profiles = add_statements(root, profiles, statements, EXTRA)
+        if terms.gzip:
+            add_gzip_copies(root, profiles, signer)
         published = now()
         following = Index(
             serial=(index.serial if index else 0) + 1,
@@ -92,7 +101,7 @@ def publish(
             expires=published + terms.lifetime,
             profiles=profiles,
         )
-        write_index(root, following, terms, tools)
+        write_index(root, following, signer, terms, tools)
         remove_unlisted(root, following)
         return following
 
@@ -122,6 +131,8 @@ def add_release(
     """Copy a result into the tree and put it in front of the profile's releases."""
     profile, version = result.profile, result.version
     place = release_place(root, profile, version)
+    if version in (EXTRA, IMPORTD):
+        raise InputError(f"{version!r} cannot be a version: a directory of the site has that name")
     sums = file_digest(result.directory / SUMS)
     same = next((r for r in releases if r.version == version), None)
     if same and same.sums != sums:
@@ -179,17 +190,16 @@ def copy_report(extra: Path, report: Path, version: str) -> str:
     return f"{EXTRA}/{name}"
 
 
-def write_index(root: Path, index: Index, terms: Terms, tools: Tools) -> None:
+def write_index(root: Path, index: Index, signer: Signer, terms: Terms, tools: Tools) -> None:
     """Sign and place the index; the page for people and the keys come first."""
     fresh = root / ".new"
     remove_tree(fresh)
     fresh.mkdir()
-    with open_signer(terms.key, tools=tools) as signer:
-        own = signer.public_key()
-        write_atomic(root / KEYS, own + other_keys(own, terms, tools))
-        write_atomic(root / "index.html", render_page("index.html.j2", index=index))
-        (fresh / INDEX).write_text(index_text(index))
-        signer.sign(fresh / INDEX, fresh / INDEX_SIGNATURE)
+    own = signer.public_key()
+    write_atomic(root / KEYS, own + other_keys(own, terms, tools))
+    write_atomic(root / "index.html", render_page("index.html.j2", index=index))
+    (fresh / INDEX).write_text(index_text(index))
+    signer.sign(fresh / INDEX, fresh / INDEX_SIGNATURE)
     # a reader between the two renames sees a signature that does not fit, and asks again
     for name in (INDEX, INDEX_SIGNATURE):
         (fresh / name).replace(root / name)
@@ -207,7 +217,7 @@ def other_keys(own: bytes, terms: Terms, tools: Tools) -> bytes:
 def remove_unlisted(root: Path, index: Index) -> None:
     """Remove releases and extras that no release in the index names any more."""
     for profile, releases in index.profiles.items():
-        kept = {r.version for r in releases} | {EXTRA}
+        kept = {r.version for r in releases} | {EXTRA, IMPORTD}
         named = {Path(n).name for r in releases for n in (r.diff, r.report) if n}
         named |= {d.file for r in releases for d in r.deltas}
         named |= {f"{n}{end}" for r in releases for n in r.rebuilds for end in ("", ".gpg")}
