@@ -16,7 +16,9 @@ KEY_ESC = 1
 REL_X, REL_Y, REL_HWHEEL, REL_WHEEL, REL_WHEEL_HI_RES, REL_HWHEEL_HI_RES = 0, 1, 6, 8, 11, 12
 ABS_X, ABS_Y = 0, 1
 ABS_MT_SLOT, ABS_MT_POSITION_X, ABS_MT_TRACKING_ID = 0x2F, 0x35, 0x39
-MSC_TIMESTAMP = 5
+MSC_SERIAL, MSC_TIMESTAMP = 0, 5
+FINE = 120  # steps of a high-resolution wheel in one of an ordinary wheel
+FINE_WHEELS = {REL_WHEEL: REL_WHEEL_HI_RES, REL_HWHEEL: REL_HWHEEL_HI_RES}
 LEDS = (0, 1, 2)  # Num Lock, Caps Lock, Scroll Lock
 SYN_REPORT, SYN_DROPPED = 0, 3
 PRESSED, RELEASED = 1, 0
@@ -28,7 +30,10 @@ KEY_SYSRQ, KEY_PRINT = 99, 210
 TRANSLATED = {KEY_SYSRQ: KEY_PRINT}
 CONTROL, ALT = (29, 97), (56, 100)
 FUNCTION_KEYS = {**{58 + n: n for n in range(1, 11)}, 87: 11, 88: 12}  # F1 and on: the terminal they mean
-HOST_KEYS = frozenset({116, 142, 143, 205, 356, 408})  # power, sleep, wakeup, suspend, power2, restart
+POWER_KEYS = frozenset({116, 142, 143, 205, 356, 408})  # power, sleep, wakeup, suspend, power2, restart
+# The kernel itself switches radios by these (net/rfkill/input.c): told twice, it would switch them twice.
+RADIO_KEYS = frozenset({237, 238, 239, 246, 247})  # Bluetooth, WLAN, UWB, WWAN, all
+HOST_KEYS = POWER_KEYS | RADIO_KEYS
 
 
 class Event(NamedTuple):

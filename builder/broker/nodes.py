@@ -14,6 +14,8 @@ from pathlib import Path
 from .environments import DATABASE, LINKS, PLACE, Environment, load_environment
 
 NODES = Path("/run/seatsmith/devices")
+GIVEN = Path("/dev/seatsmith-given")
+"""Links by number to an environment's input devices: its unit names them before there are any."""
 MACHINES = Path("/var/lib/machines")
 GROUPS = {"tty": 5, "video": 44, "render": 44, "input": 0}  # what is taken where a group is not there
 MOST_GROUPS = 1 << 20  # bytes of /etc/group that are read: the file is the environment's
@@ -28,12 +30,15 @@ def main() -> int:
 class Maker:
     """Fills the directory of one environment."""
 
-    def __init__(self, environment: Environment, groups: dict[str, int], place: Path = NODES) -> None:
+    def __init__(
+        self, environment: Environment, groups: dict[str, int], place: Path = NODES, given: Path = GIVEN
+    ) -> None:
         self.environment, self.groups = environment, groups
-        self.place = place / environment.name
+        self.place, self.given = place / environment.name, given / environment.name
 
     def make(self) -> None:
         shutil.rmtree(self.place, ignore_errors=True)
+        shutil.rmtree(self.given, ignore_errors=True)
         for name in ("dri", "input", "extra", "udev"):
             (self.place / name).mkdir(mode=0o755, parents=True)
         terminal = f"/dev/tty{self.environment.vt}"
@@ -58,11 +63,13 @@ class Maker:
         links = sorted((LINKS / self.environment.name).iterdir())
         if not links:
             raise SystemExit(f"{LINKS / self.environment.name} has no devices: does the input broker run?")
-        for link in links:
+        self.given.mkdir(mode=0o755, parents=True)
+        for number, link in enumerate(links):
             node = link.resolve()
+            (self.given / str(number)).symlink_to(node)
             self.node(str(node), f"input/{node.name}", group="input")
-            number = node.stat().st_rdev
-            entry = DATABASE / f"c{os.major(number)}:{os.minor(number)}"
+            device = node.stat().st_rdev
+            entry = DATABASE / f"c{os.major(device)}:{os.minor(device)}"
             text = kinds_alone(entry.read_text())
             self.write(f"udev/{entry.name}", text)
             parent = Path(f"/sys/class/input/{node.name}/device").resolve().name

@@ -27,6 +27,8 @@ def read_events(fd: int) -> list[Event]:
         data = os.read(fd, BATCH)
     except BlockingIOError:
         return []
+    if not data:
+        raise OSError(errno.ENODEV, "the device ended")
     return [Event(kind, code, value) for _, _, kind, code, value in EVENT.iter_unpack(data)]
 
 

@@ -16,11 +16,15 @@ from .codes import (
     EV_ABS,
     EV_KEY,
     EV_LED,
+    EV_REL,
     EV_SYN,
+    FINE,
+    FINE_WHEELS,
     FIRST_MT,
     FUNCTION_KEYS,
     HOST_KEYS,
     LAST_MT,
+    LEDS,
     PRESSED,
     RELEASED,
     REPORT,
@@ -107,10 +111,14 @@ class Router:
 
     def led(self, environment: str, event: Event) -> bool:
         """An environment sets a light; whether it shines now, or only when its terminal is active again."""
-        if event.kind != EV_LED:
+        if event.kind != EV_LED or event.code not in LEDS:
             return False
         self.leds.setdefault(environment, {})[event.code] = 1 if event.value else 0
         return environment == self.active
+
+    def lights(self) -> dict[int, int]:
+        """Which lights shine now: as the active environment set them, and none that only another has set."""
+        return {code: self.leds.get(self.active or "", {}).get(code, 0) for code in LEDS}
 
     # --- frames
 
@@ -137,6 +145,8 @@ class Router:
             low, high = source.routes.scales[event.code]
             value = (min(max(event.value, low), high) - low) * TOP // max(1, high - low)
             return [Event(EV_ABS, event.code, value)]
+        if event.kind == EV_REL and event.code in source.routes.coarse:
+            return [event, Event(EV_REL, FINE_WHEELS[event.code], event.value * FINE)]
         return [event]
 
     def key(self, name: str, clone: str, event: Event) -> list[Event]:

@@ -2,14 +2,33 @@
 
 import os
 import select
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Protocol
 
 from . import real
 from .clones import Clones
-from .real import Monitor
 from .router import Delivery, Router
 from .shapes import Routes, Shape, is_touch, routes_for, touch_shape
-from .terminal import ActiveTerminal
+
+
+class Terminal(Protocol):
+    """``terminal.ActiveTerminal`` on a seat."""
+
+    vt: int
+
+    def fileno(self) -> int: ...
+
+    def moved(self) -> bool: ...
+
+    def activate(self, vt: int) -> None: ...
+
+
+class Changes(Protocol):
+    """``real.Monitor`` on a seat."""
+
+    def fileno(self) -> int: ...
+
+    def changes(self) -> Iterable[tuple[str, str]]: ...
 
 
 class Broker:
@@ -17,9 +36,17 @@ class Broker:
     buffer; what is read is passed on only if the terminal has not moved until after the reading."""
 
     def __init__(
-        self, clones: Clones, router: Router, terminal: ActiveTerminal, *, shape_of: Callable[[str], Shape]
+        self,
+        clones: Clones,
+        router: Router,
+        terminal: Terminal,
+        *,
+        shape_of: Callable[[str], Shape],
+        open_device: Callable[[str], int] = real.open_device,
+        is_wanted: Callable[[str], bool] = real.is_wanted,
     ) -> None:
-        self.clones, self.router, self.terminal, self.shape_of = clones, router, terminal, shape_of
+        self.clones, self.router, self.terminal = clones, router, terminal
+        self.shape_of, self.open_device, self.is_wanted = shape_of, open_device, is_wanted
         self.known: dict[str, Routes] = {}
         """Real devices that are passed on, by node."""
         self.open: dict[str, int] = {}
@@ -28,14 +55,17 @@ class Broker:
         self.lights: dict[int, str] = {}
         self.watch_lights()
 
-    def run(self, monitor: Monitor) -> None:
-        self.poll.register(self.terminal.fileno(), select.EPOLLPRI)
-        self.poll.register(monitor.fileno(), select.EPOLLIN)
-        self.switch()
+    def run(self, monitor: Changes) -> None:
+        self.begin_turns(monitor)
         while True:
             self.turn(monitor)
 
-    def turn(self, monitor: Monitor) -> None:
+    def begin_turns(self, monitor: Changes) -> None:
+        self.poll.register(self.terminal.fileno(), select.EPOLLPRI)
+        self.poll.register(monitor.fileno(), select.EPOLLIN)
+        self.switch()
+
+    def turn(self, monitor: Changes) -> None:
         """Wait until something is ready, and give everything that is one turn: a device that never falls
         silent gets no more than the others."""
         for fd, _ in self.poll.poll():
@@ -66,13 +96,13 @@ class Broker:
 
     def begin(self, node: str) -> None:
         try:
-            fd = real.open_device(node)
+            fd = self.open_device(node)
         except OSError:
             return  # it is being unplugged; udev will say so
         self.open[node] = fd
         self.readers[fd] = node
         self.router.add(node, self.known[node])
-        real.set_lights(fd, self.router.leds.get(self.router.active or "", {}))
+        real.set_lights(fd, self.router.lights())
         self.poll.register(fd, select.EPOLLIN)
 
     def close(self, node: str) -> None:
@@ -111,7 +141,7 @@ class Broker:
 
     # --- devices
 
-    def hotplug(self, monitor: Monitor) -> None:
+    def hotplug(self, monitor: Changes) -> None:
         for action, node in monitor.changes():
             if action == "lost":
                 self.look_around()
@@ -128,7 +158,7 @@ class Broker:
             self.plug(node)
 
     def plug(self, node: str) -> None:
-        if node in self.known or not real.is_wanted(node):
+        if node in self.known or not self.is_wanted(node):
             return
         try:
             shape = self.shape_of(node)

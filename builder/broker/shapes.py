@@ -7,7 +7,7 @@ screen or pen tablet has axes of its own, so it gets a virtual device of exactly
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from .codes import (
     ABS_MT_POSITION_X,
@@ -25,10 +25,12 @@ from .codes import (
     EV_LED,
     EV_MSC,
     EV_REL,
+    FINE_WHEELS,
     HOST_KEYS,
     KEY_ESC,
     KEY_TOP,
     LEDS,
+    MSC_SERIAL,
     MSC_TIMESTAMP,
     REL_HWHEEL,
     REL_HWHEEL_HI_RES,
@@ -44,6 +46,7 @@ from .codes import (
 KEYBOARD, MOUSE, POINTER, TOUCH = "keyboard", "mouse", "pointer", "touch"
 FIXED = (KEYBOARD, MOUSE, POINTER)
 MOST_TOUCH = 4
+BUS_VIRTUAL = 6
 TOP = 32767
 
 # struct input_absinfo: value, minimum, maximum, fuzz, flat, resolution
@@ -59,13 +62,18 @@ class Shape:
     properties: tuple[int, ...] = ()
     vendor: int = 0x1209
     product: int = 0
+    bus: int = BUS_VIRTUAL
+    version: int = 0
+    name: str = ""
+    """What programs know the real device by; a virtual one without has the name of its place."""
 
     @property
     def signature(self) -> str:
         """Equal for devices that one virtual device can stand for."""
         ranges = sorted((code, axis[1:]) for code, axis in self.axes.items())
         codes = sorted((kind, sorted(found)) for kind, found in self.codes.items())
-        said = repr((codes, ranges, sorted(self.properties), self.vendor, self.product))
+        identity = (self.bus, self.vendor, self.product, self.version)
+        said = repr((codes, ranges, sorted(self.properties), *identity))
         return hashlib.sha256(said.encode()).hexdigest()[:12]
 
     def has(self, kind: int, *codes: int) -> bool:
@@ -82,6 +90,8 @@ class Routes:
     absolute: str | None = None
     scales: Mapping[int, tuple[int, int]] = field(default_factory=dict)
     """Ranges of absolute axes that are stretched to that of the virtual device."""
+    coarse: frozenset[int] = frozenset()
+    """Wheels of which the real device does not tell the fine steps that the virtual one has."""
     touch: bool = False
     slot: int = 0
     """The multi-touch slot that the device was at when it was opened."""
@@ -127,34 +137,31 @@ def is_game_controller(shape: Shape) -> bool:
 
 
 def touch_shape(shape: Shape) -> Shape:
-    """What of a touch device is passed on: buttons, axes and the time that the device gives."""
+    """What of a touch device is passed on: buttons, axes, wheels, and the pen and the time that it names."""
     codes = {
         EV_KEY: tuple(code for code in shape.codes.get(EV_KEY, ()) if is_button(code)),
         EV_ABS: tuple(shape.codes.get(EV_ABS, ())),
-        EV_MSC: tuple(code for code in shape.codes.get(EV_MSC, ()) if code == MSC_TIMESTAMP),
+        EV_REL: tuple(shape.codes.get(EV_REL, ())),
+        EV_MSC: tuple(c for c in shape.codes.get(EV_MSC, ()) if c in (MSC_SERIAL, MSC_TIMESTAMP)),
     }
-    return Shape(
-        {kind: found for kind, found in codes.items() if found},
-        shape.axes,
-        shape.properties,
-        shape.vendor,
-        shape.product,
-    )
+    return replace(shape, codes={kind: found for kind, found in codes.items() if found})
 
 
 def routes_for(shape: Shape, touch_clone: str | None) -> Routes | None:
     """Where the events of a real device of this shape go; None where nothing of it is passed on."""
     keys = any(not is_button(code) for code in shape.codes.get(EV_KEY, ()))
+    board = KEYBOARD if keys else None
+    coarse = frozenset(wheel for wheel, fine in FINE_WHEELS.items() if not shape.has(EV_REL, fine))
     if is_game_controller(shape):
         return None
     if is_touch(shape):
         if touch_clone is None:
             return None
         slot = shape.axes.get(ABS_MT_SLOT, (0, 0, 0, 0, 0, 0))[0]
-        return Routes(KEYBOARD if keys else None, touch_clone, None, touch_clone, touch=True, slot=slot)
+        return Routes(board, touch_clone, touch_clone, touch_clone, touch=True, slot=slot)
     if shape.has(EV_ABS, ABS_X, ABS_Y):
         scales = {code: shape.axes[code][1:3] for code in (ABS_X, ABS_Y)}
-        return Routes(KEYBOARD if keys else None, POINTER, POINTER, POINTER, scales)
+        return Routes(board, POINTER, POINTER, POINTER, scales, coarse)
     if shape.has(EV_REL, REL_X, REL_Y):
-        return Routes(KEYBOARD if keys else None, MOUSE, MOUSE)
+        return Routes(board, MOUSE, MOUSE, coarse=coarse)
     return Routes(keys=KEYBOARD) if keys else None

@@ -12,6 +12,7 @@ from .shapes import Shape
 
 UINPUT = "/dev/uinput"
 SYSFS = Path("/sys/devices/virtual/input")
+LONGEST_NAME = 79  # linux/uinput.h: UINPUT_MAX_NAME_SIZE, with a zero
 UI_GET_SYSNAME = (2 << 30) | (64 << 16) | (ord("U") << 8) | 44  # linux/uinput.h
 
 
@@ -27,10 +28,11 @@ class Uinput:
             events[EV_ABS] = [(code, evdev.AbsInfo(*shape.axes[code])) for code in shape.codes[EV_ABS]]
         device = evdev.UInput(
             events,
-            name=f"Seatsmith {place.replace('/', ' ')}",
+            name=(shape.name or f"Seatsmith {place.replace('/', ' ')}")[:LONGEST_NAME],
             vendor=shape.vendor,
             product=shape.product,
-            bustype=evdev.ecodes.BUS_VIRTUAL,
+            version=shape.version,
+            bustype=shape.bus,
             devnode=UINPUT,
             phys=f"{OURS}{place}",
             input_props=list(shape.properties),
@@ -70,6 +72,7 @@ def shape_of(node: str) -> Shape:
             elif kind != EV_SYN:
                 codes[kind] = tuple(found)
         properties = tuple(device.input_props())
-        return Shape(codes, axes, properties, device.info.vendor, device.info.product)
+        bus, vendor, product, version = device.info
+        return Shape(codes, axes, properties, vendor, product, bus, version, device.name)
     finally:
         device.close()

@@ -16,6 +16,7 @@ DRIVERS = {
     "keyboard": "virtio-keyboard-pci",
     "mouse": "virtio-mouse-pci",
     "tablet": "virtio-tablet-pci",
+    "multitouch": "virtio-multitouch-pci",
     "usb-keyboard": "usb-kbd",
     "usb-mouse": "usb-mouse",
     "usb-tablet": "usb-tablet",

@@ -14,6 +14,8 @@ from builder.broker.codes import (
     EV_LED,
     EV_REL,
     EV_SYN,
+    REL_WHEEL,
+    REL_WHEEL_HI_RES,
     REL_X,
     REPORT,
     SYN_DROPPED,
@@ -107,6 +109,13 @@ def test_power_keys_stay_with_the_host_and_sysrq_is_but_print() -> None:
     broker = router()
     assert broker.read("board", press(POWER)) == []
     assert said(broker.read("board", press(SYSRQ))) == [("work", Event(EV_KEY, PRINT, 1))]
+
+
+def test_a_step_of_a_coarse_wheel_is_told_in_fine_steps_too() -> None:
+    broker = router()
+    broker.add("mouse", Routes(relative=MOUSE, coarse=frozenset({REL_WHEEL})))
+    turned = said(broker.read("mouse", [Event(EV_REL, REL_WHEEL, -1), Event(EV_REL, REL_X, 3), REPORT]))
+    assert [event[1:] for _, event in turned] == [(REL_WHEEL, -1), (REL_WHEEL_HI_RES, -120), (REL_X, 3)]
 
 
 def test_an_absolute_axis_is_stretched_and_kept_in_its_range() -> None:

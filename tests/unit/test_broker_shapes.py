@@ -13,12 +13,17 @@ from builder.broker.codes import (
     EV_ABS,
     EV_KEY,
     EV_LED,
+    EV_MSC,
     EV_REL,
     HOST_KEYS,
     KEY_PRINT,
     KEY_SYSRQ,
+    MSC_SERIAL,
+    REL_WHEEL,
+    REL_WHEEL_HI_RES,
     REL_X,
     REL_Y,
+    Event,
     is_button,
 )
 from builder.broker.shapes import (
@@ -32,7 +37,7 @@ from builder.broker.shapes import (
     touch_shape,
 )
 
-A = 30
+A, MSC_SCAN = 30, 4
 TABLET = Shape(
     {EV_KEY: (BTN_LEFT,), EV_ABS: (ABS_X, ABS_Y)},
     {ABS_X: (0, 0, 1023, 0, 0, 0), ABS_Y: (0, 0, 767, 0, 0, 0)},
@@ -44,7 +49,7 @@ TOUCHPAD = Shape(
 )
 
 
-def test_the_virtual_keyboard_has_neither_power_keys_nor_sysrq_and_can_print() -> None:
+def test_the_virtual_keyboard_has_no_key_of_the_kernel_and_can_print() -> None:
     keys = set(fixed_shape(KEYBOARD).codes[EV_KEY])
     assert not keys & (HOST_KEYS | {KEY_SYSRQ})
     assert {A, KEY_PRINT} <= keys
@@ -91,6 +96,26 @@ def test_the_device_made_for_a_touchpad_keeps_its_axes_and_drops_its_keys() -> N
     assert made.axes == TOUCHPAD.axes
     assert made.properties == TOUCHPAD.properties
     assert made.codes[EV_KEY] == (BTN_LEFT, BTN_TOUCH)
+
+
+def test_a_pen_tablet_keeps_its_wheel_and_names_its_pens() -> None:
+    pen = Shape(
+        {EV_KEY: (BTN_TOUCH,), EV_REL: (REL_WHEEL,), EV_ABS: (ABS_X,), EV_MSC: (MSC_SERIAL, MSC_SCAN)},
+        {ABS_X: (0, 0, 1, 0, 0, 0)},
+    )
+    made = touch_shape(pen)
+    assert (made.codes[EV_REL], made.codes[EV_MSC]) == ((REL_WHEEL,), (MSC_SERIAL,))
+    routes = routes_for(pen, "touch-1")
+    assert routes is not None
+    assert routes.of(Event(EV_REL, REL_WHEEL, 1)) == "touch-1"
+    assert not routes.coarse, "it is cloned as it is"
+
+
+def test_only_a_wheel_without_fine_steps_is_given_them() -> None:
+    coarse = Shape({EV_REL: (REL_X, REL_Y, REL_WHEEL)}, {})
+    fine = Shape({EV_REL: (REL_X, REL_Y, REL_WHEEL, REL_WHEEL_HI_RES)}, {})
+    found = [routes_for(shape, None) for shape in (coarse, fine)]
+    assert [REL_WHEEL in routes.coarse for routes in found if routes] == [True, False]
 
 
 def test_where_a_finger_is_now_makes_no_other_device_and_another_range_does() -> None:

@@ -1,0 +1,154 @@
+"""What does the input broker work with where there are no devices? Sockets, in place of all of them."""
+
+import os
+import socket
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from builder.broker.clones import Clones
+from builder.broker.codes import EV_KEY, EV_LED, EV_REL, EVENT, REL_X, REL_Y, REPORT, Event
+from builder.broker.real import packed
+from builder.broker.router import Router
+from builder.broker.service import Broker
+from builder.broker.shapes import Shape
+
+TERMINALS = {8: "work", 9: "guest"}
+BOARD = Shape({EV_KEY: tuple(range(1, 100))}, {})
+MOUSE = Shape({EV_KEY: (0x110,), EV_REL: (REL_X, REL_Y)}, {})
+
+
+class FakeTerminal:
+    """Moves when it is told to, or by itself at the so-many-th time that it is asked."""
+
+    def __init__(self, vt: int) -> None:
+        self.vt = self.now = vt
+        self.event = os.eventfd(0, os.EFD_NONBLOCK)
+        self.asked: list[int] = []
+        self.moves_when_asked: deque[int | None] = deque()
+
+    def fileno(self) -> int:
+        return self.event
+
+    def moved(self) -> bool:
+        if self.moves_when_asked and (to := self.moves_when_asked.popleft()) is not None:
+            self.now = to
+        moved, self.vt = self.now != self.vt, self.now
+        return moved
+
+    def activate(self, vt: int) -> None:
+        self.asked.append(vt)
+
+
+class FakeChanges:
+    """udev's messages."""
+
+    def __init__(self) -> None:
+        self.event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_SEMAPHORE)
+        self.pending: list[tuple[str, str]] = []
+
+    def fileno(self) -> int:
+        return self.event
+
+    def tell(self, action: str, node: str) -> None:
+        self.pending.append((action, node))
+        os.eventfd_write(self.event, 1)
+
+    def changes(self) -> Iterable[tuple[str, str]]:
+        while self.pending:
+            os.eventfd_read(self.event)
+            yield self.pending.pop(0)
+
+
+@dataclass
+class FakeMaker:
+    """Virtual devices whose readers are sockets."""
+
+    readers: dict[str, socket.socket] = field(default_factory=dict)
+    places: dict[int, str] = field(default_factory=dict)
+    shapes: dict[str, Shape] = field(default_factory=dict)
+    silent: dict[str, bool] = field(default_factory=dict)
+
+    def make(self, place: str, shape: Shape) -> int:
+        ours, reader = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours.setblocking(False)
+        reader.setblocking(False)
+        self.readers[place], self.shapes[place] = reader, shape
+        fd = ours.detach()
+        self.places[fd] = place
+        return fd
+
+    def silence(self, fd: int, *, silent: bool) -> None:
+        self.silent[self.places[fd]] = silent
+
+    def read(self, place: str) -> list[Event]:
+        """What a reader has been told, without the ends of frames."""
+        found = []
+        while True:
+            try:
+                data = self.readers[place].recv(1 << 16)
+            except BlockingIOError:
+                return [event for event in found if event != REPORT]
+            found += [Event(kind, code, value) for _, _, kind, code, value in EVENT.iter_unpack(data)]
+
+
+class Desk:
+    """A broker with two environments and no kernel."""
+
+    def __init__(self, vt: int = 8) -> None:
+        self.terminal, self.monitor, self.maker = FakeTerminal(vt), FakeChanges(), FakeMaker()
+        self.shapes: dict[str, Shape] = {}
+        self.ends: dict[str, socket.socket] = {}
+        """The other ends of the devices that the broker has open."""
+        clones = Clones(list(TERMINALS.values()), {}, self.maker)
+        self.broker = Broker(
+            clones,
+            Router(TERMINALS),
+            self.terminal,
+            shape_of=self.shapes.__getitem__,
+            open_device=self.open_device,
+            is_wanted=self.shapes.__contains__,
+        )
+        self.broker.begin_turns(self.monitor)
+
+    def open_device(self, node: str) -> int:
+        reading, end = socket.socketpair()
+        reading.setblocking(False)
+        end.setblocking(False)
+        if node in self.ends:
+            self.ends[node].close()
+        self.ends[node] = end
+        return reading.detach()
+
+    def plug(self, node: str, shape: Shape) -> None:
+        self.shapes[node] = shape
+        self.monitor.tell("add", node)
+        self.turn()
+
+    def lights(self, node: str) -> dict[int, int]:
+        """Which lights of a device the broker has switched since it was last asked."""
+        try:
+            data = self.ends[node].recv(1 << 16)
+        except BlockingIOError:
+            return {}
+        return {code: value for _, _, kind, code, value in EVENT.iter_unpack(data) if kind == EV_LED}
+
+    def turn(self) -> None:
+        self.broker.turn(self.monitor)
+
+    def says(self, node: str, *events: Event) -> None:
+        self.ends[node].sendall(packed((*events, REPORT)))
+
+    def switch(self, vt: int) -> None:
+        self.terminal.now = vt
+        if self.broker.terminal.moved():
+            self.broker.switch()
+
+    def close(self) -> None:
+        for fd in [*self.broker.open.values(), *self.broker.clones.fds.values()]:
+            os.close(fd)
+        for end in [*self.ends.values(), *self.maker.readers.values()]:
+            end.close()
+        self.broker.poll.close()
+        os.close(self.terminal.event)
+        os.close(self.monitor.event)

@@ -1,0 +1,162 @@
+"""Does the loop keep environments apart when devices flood, readers are stuck, or terminals move?"""
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from builder.broker.codes import (
+    ABS_MT_POSITION_X,
+    ABS_MT_SLOT,
+    BTN_TOUCH,
+    EV_ABS,
+    EV_KEY,
+    EV_LED,
+    EV_REL,
+    REL_X,
+    REPORT,
+    Event,
+)
+from builder.broker.real import packed
+from builder.broker.shapes import Shape
+from tests.support.brokerdesk import BOARD, MOUSE, Desk
+
+WORK, GUEST, HOST = 8, 9, 7
+A, CONTROL, ALT, F2 = 30, 29, 56, 60
+DOWN, UP = Event(EV_KEY, A, 1), Event(EV_KEY, A, 0)
+SCREEN = Shape(
+    {EV_KEY: (BTN_TOUCH,), EV_ABS: (ABS_MT_SLOT, ABS_MT_POSITION_X)},
+    {ABS_MT_SLOT: (0, 0, 9, 0, 0, 0), ABS_MT_POSITION_X: (0, 0, 4095, 0, 0, 40)},
+    properties=(1,),
+    name="A touch screen",
+)
+
+
+@pytest.fixture
+def desk() -> Iterator[Desk]:
+    desk = Desk()
+    desk.plug("board", BOARD)
+    yield desk
+    desk.close()
+
+
+def test_what_is_typed_goes_to_the_front_alone(desk: Desk) -> None:
+    desk.says("board", DOWN)
+    desk.turn()
+    assert desk.maker.read("work/keyboard") == [DOWN]
+    assert desk.maker.read("guest/keyboard") == []
+
+
+def test_no_real_device_is_open_while_the_host_is_in_front(desk: Desk) -> None:
+    desk.switch(HOST)
+    assert desk.broker.open == {}
+    assert all(desk.maker.silent.values())
+
+
+def test_only_the_front_may_say_anything_by_its_virtual_devices(desk: Desk) -> None:
+    desk.switch(GUEST)
+    assert {place for place, silent in desk.maker.silent.items() if not silent} == {
+        "guest/keyboard",
+        "guest/mouse",
+        "guest/pointer",
+    }
+
+
+def test_what_was_typed_before_a_switch_and_not_yet_read_is_nobodys(desk: Desk) -> None:
+    desk.says("board", DOWN)
+    desk.switch(GUEST)
+    desk.says("board", UP)
+    desk.turn()
+    assert desk.maker.read("work/keyboard") == desk.maker.read("guest/keyboard") == []
+
+
+def test_what_is_read_while_the_terminal_moves_is_thrown_away(desk: Desk) -> None:
+    desk.says("board", DOWN)
+    desk.terminal.moves_when_asked.append(GUEST)
+    desk.turn()
+    assert desk.maker.read("work/keyboard") == desk.maker.read("guest/keyboard") == []
+    assert desk.broker.router.active == "guest"
+
+
+def test_a_reader_that_is_stuck_stalls_nobody_and_fills_no_memory(desk: Desk) -> None:
+    desk.plug("mouse", MOUSE)
+    started = time.monotonic()
+    for _ in range(5000):  # nobody reads work/mouse
+        desk.says("mouse", Event(EV_REL, REL_X, 1))
+        desk.turn()
+    desk.says("board", DOWN)
+    desk.turn()
+    assert desk.maker.read("work/keyboard") == [DOWN], "its other devices go on"
+    desk.switch(GUEST)
+    desk.says("mouse", Event(EV_REL, REL_X, 1))
+    desk.turn()
+    assert desk.maker.read("guest/mouse") == [Event(EV_REL, REL_X, 1)], "and so do other environments"
+    assert desk.broker.clones.lost > 4000, "what nobody reads is dropped, not kept"
+    assert time.monotonic() - started < 10
+
+
+def test_a_device_that_never_falls_silent_takes_no_turn_of_another(desk: Desk) -> None:
+    desk.plug("mouse", MOUSE)
+    with pytest.raises(BlockingIOError):
+        while True:
+            desk.ends["mouse"].send(packed((Event(EV_REL, REL_X, 1), REPORT)))
+    desk.says("board", DOWN)
+    desk.turn()
+    assert desk.maker.read("work/keyboard") == [DOWN]
+    assert len(desk.maker.read("work/mouse")) <= 64
+
+
+def test_a_device_that_is_gone_lets_go_and_is_not_asked_again(desk: Desk) -> None:
+    desk.says("board", DOWN)
+    desk.turn()
+    desk.ends.pop("board").close()
+    desk.turn()
+    assert desk.maker.read("work/keyboard") == [DOWN, UP]
+    assert desk.broker.open == {}
+    desk.monitor.tell("remove", "board")
+    desk.turn()
+
+
+def test_control_alt_and_a_function_key_switch_whatever_the_environment_does(desk: Desk) -> None:
+    for code in (CONTROL, ALT, F2):
+        desk.says("board", Event(EV_KEY, code, 1))
+        desk.turn()
+    assert desk.terminal.asked == [2]
+    assert [e.code for e in desk.maker.read("work/keyboard")] == [CONTROL, ALT, F2]
+    desk.says("board", Event(EV_KEY, CONTROL, 0))
+    desk.says("board", Event(EV_KEY, F2, 0))
+    desk.says("board", Event(EV_KEY, F2, 1))
+    desk.turn()
+    assert desk.terminal.asked == [2]
+
+
+def test_a_light_that_the_front_sets_shines_and_one_of_another_waits(desk: Desk) -> None:
+    assert desk.lights("board") == {0: 0, 1: 0, 2: 0}
+    desk.maker.readers["guest/keyboard"].send(packed((Event(EV_LED, 1, 1), REPORT)))
+    desk.turn()
+    assert desk.lights("board") == {}
+    desk.maker.readers["work/keyboard"].send(packed((Event(EV_LED, 0, 1), REPORT)))
+    desk.turn()
+    assert desk.lights("board") == {0: 1}
+    desk.switch(GUEST)
+    assert desk.lights("board") == {0: 0, 1: 1, 2: 0}
+
+
+def test_a_touch_screen_gets_a_virtual_one_of_its_shape_in_every_environment(desk: Desk) -> None:
+    desk.plug("screen", SCREEN)
+    made = [place for place in desk.maker.shapes if "touch" in place]
+    assert sorted(place.split("/")[0] for place in made) == ["guest", "work"]
+    assert all(desk.maker.shapes[place] == SCREEN for place in made)
+    assert {place: desk.maker.silent[place] for place in made} == {p: p.startswith("guest") for p in made}
+    before = len(desk.maker.shapes)
+    desk.monitor.tell("remove", "screen")
+    desk.turn()
+    desk.plug("screen", SCREEN)
+    assert len(desk.maker.shapes) == before, "it is kept for the next time"
+
+
+def test_of_five_shapes_of_touch_screens_four_get_a_device(desk: Desk) -> None:
+    for product in range(5):
+        desk.plug(f"screen{product}", Shape(SCREEN.codes, SCREEN.axes, SCREEN.properties, 1, product))
+    assert len([place for place in desk.maker.shapes if place.startswith("work/touch")]) == 4
+    assert "screen4" not in desk.broker.known
