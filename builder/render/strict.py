@@ -10,6 +10,7 @@ from pathlib import Path
 
 from builder.errors import InputError
 from builder.profile import Profile
+from builder.profile.model import AudioServer
 from builder.render.access import GPU, Bind, DeviceAccess
 from builder.render.templates import render_tree, template_root, write_file
 
@@ -18,7 +19,8 @@ FIRST_UID, UIDS = 524288, 65536
 NODES = "/run/seatsmith/devices"
 PROGRAM = "usr/lib/seatsmith/broker"
 BROKER = "seatsmith-broker.service"
-FIXED = ("keyboard", "mouse", "pointer")  # builder/broker/shapes.py
+GIVEN = "/dev/seatsmith-given"  # builder/broker/nodes.py
+MOST_INPUTS = 7  # builder/broker/shapes.py: FIXED and MOST_TOUCH
 
 
 def uid_base(profile: Profile) -> int:
@@ -61,12 +63,12 @@ def strict_access(profile: Profile) -> DeviceAccess:
 
 
 def allowed(profile: Profile) -> list[str]:
-    """Words of DeviceAllow= for exactly what is bound; links of touch devices have names that vary."""
+    """Words of DeviceAllow= for exactly what is bound; systemd passes over a node that is not there."""
     found = [f"/dev/tty{profile.display.vt}"]
     if profile.devices.gpu:
         found.append("char-drm")
     if profile.devices.input:
-        found += [f"/dev/seatsmith/{profile.machine}/{device}" for device in FIXED]
+        found += [f"{GIVEN}/{profile.machine}/{number}" for number in range(MOST_INPUTS)]
     return found
 
 
@@ -79,6 +81,7 @@ def render_strict(profile: Profile, dest: Path) -> None:
         "needs": [BROKER] if profile.devices.input else [],
         "waits": [GPU] if profile.devices.gpu else [],
         "nodes": [*made, *profile.devices.extra],
+        "sound": profile.audio.server is not AudioServer.NONE,
     }
     render_tree(template_root() / "strict", dest, values)
     copy_broker(dest)

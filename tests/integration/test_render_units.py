@@ -8,24 +8,26 @@ import pytest
 
 from builder.render import Container, HostDisk, Volume, render_host, render_image
 from builder.tools import Tools
-from tests.support.render import UUID, shipped
+from tests.support.render import UUID, profile, shipped
 
 pytestmark = pytest.mark.tools
 
 UNITS = "usr/lib/systemd/system"
-PROGRAMS = ("systemd-cryptsetup", "systemd-nspawn", "systemd-tmpfiles", "umount")
+PROGRAMS = ("python3", "systemd-cryptsetup", "systemd-nspawn", "systemd-tmpfiles", "umount")
 EXPOSURE = re.compile(r"Overall exposure level for \S+: ([0-9.]+)")
 
 
 @pytest.fixture
 def root(tools: Tools, tmp_path: Path) -> Path:
-    """The root of a host with one container: units of systemd, of the image and of the bundle."""
+    """The root of a host with two containers: units of systemd, of the image and of the bundles."""
     shutil.copytree((tools.root or Path("/")) / UNITS, tmp_path / UNITS, symlinks=True)
     shutil.copytree(Path("mkosi.extra/usr"), tmp_path / "usr", symlinks=True, dirs_exist_ok=True)
     host = shipped("private")
     render_image(host, tmp_path)
     disk = HostDisk(esp="PARTUUID=55550001-4444-4444-8444-444444444444")
-    render_host(host, [Container(shipped("work"), Volume(UUID))], tmp_path, disk=disk)
+    strict = profile("vault", isolation="strict", display={"vt": 9})
+    containers = [Container(shipped("work"), Volume(UUID)), Container(strict, Volume(f"{UUID}1"))]
+    render_host(host, containers, tmp_path, disk=disk)
     for name in PROGRAMS:
         program = tmp_path / "usr/bin" / name
         program.parent.mkdir(exist_ok=True)
@@ -37,7 +39,8 @@ def own_units(root: Path) -> list[str]:
     """Every unit that Seatsmith brings or changes, templates with the container's name."""
     found = {p.name for p in (root / "etc/systemd/system").iterdir() if p.is_file() and not p.is_symlink()}
     found |= {p.name for p in (root / UNITS).glob("seatsmith-*")}
-    return sorted({name.replace("@.", "@work.") for name in found} | {"systemd-nspawn@work.service"})
+    nspawn = {f"systemd-nspawn@{name}.service" for name in ("work", "vault")}
+    return sorted({name.replace("@.", "@vault.") for name in found} | nspawn)
 
 
 def verify(tools: Tools, root: Path, units: list[str]) -> str:
@@ -52,6 +55,8 @@ def test_systemd_accepts_every_line_of_the_rendered_units(tools: Tools, root: Pa
     units = own_units(root)
     assert "systemd-cryptsetup@work.service" in units
     assert "seatsmith-role-host.service" in units
+    assert "seatsmith-devices@vault.service" in units
+    assert "seatsmith-broker.service" in units
     assert verify(tools, root, units) == ""
 
 
@@ -61,7 +66,14 @@ def test_systemd_would_notice_a_word_that_it_does_not_know(tools: Tools, root: P
     assert "Unknown key" in verify(tools, root, ["systemd-nspawn@work.service"])
 
 
-@pytest.mark.parametrize(("unit", "most"), [("seatsmith-udev-forward@work.service", 2.2)])
+@pytest.mark.parametrize(
+    ("unit", "most"),
+    [
+        ("seatsmith-udev-forward@work.service", 2.2),
+        ("seatsmith-broker.service", 2.0),
+        ("seatsmith-devices@vault.service", 2.0),
+    ],
+)
 def test_a_service_of_ours_is_as_closed_as_it_can_be(
     unit: str, most: float, tools: Tools, root: Path
 ) -> None:

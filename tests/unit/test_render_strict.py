@@ -8,16 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from builder.broker import shapes
+from builder.broker import nodes, shapes
 from builder.broker.environments import PLACE, load_environments
-from builder.broker.nodes import NODES as MADE
 from builder.errors import InputError
 from builder.profile import Profile
 from builder.render import render_host_bundle
 from builder.render import strict as strict_mode
 from builder.render.access import Bind
 from builder.render.devices import device_access
-from builder.render.strict import FIRST_UID, FIXED, NODES, UIDS, uid_base
+from builder.render.strict import FIRST_UID, GIVEN, MOST_INPUTS, NODES, UIDS, uid_base
 from tests.support.render import picture, profile
 
 HIGHEST_OF_CONTAINERS = 1879048191  # systemd.io/UIDS-GIDS
@@ -78,7 +77,7 @@ def test_the_real_input_devices_may_not_be_opened(tmp_path: Path) -> None:
     allowed = re.findall(r"^DeviceAllow=(\S*)", (bundle(tmp_path) / drop_in).read_text(), re.M)
     assert "char-input" not in allowed
     assert [node for node in allowed if "seatsmith" in node] == [
-        f"/dev/seatsmith/work/{device}" for device in FIXED
+        f"/dev/seatsmith-given/work/{number}" for number in range(7)
     ]
 
 
@@ -128,8 +127,9 @@ def test_the_programs_of_the_host_read_what_is_rendered_for_them(tmp_path: Path)
 
 
 def test_both_sides_mean_the_same_places() -> None:
-    assert Path(NODES) == MADE
-    assert FIXED == shapes.FIXED
+    assert Path(NODES) == nodes.NODES
+    assert Path(GIVEN) == nodes.GIVEN
+    assert len(shapes.FIXED) + shapes.MOST_TOUCH == MOST_INPUTS
 
 
 def test_the_broker_is_carried_whole_and_imports_nothing_else_of_the_builder(tmp_path: Path) -> None:
