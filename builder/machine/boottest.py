@@ -115,7 +115,7 @@ def run_checks(
         *("-p", "builder.machine.plugin", "--boot-test-job", job_file),
         *("-p", "no:cacheprovider", "-p", "no:terminal", "--import-mode", "importlib"),
         *("--timeout", str(CHECK_TIMEOUT)),
-        *(("-n", str(wanted.workers)) if wanted.workers > 1 else ()),
+        *(("-n", str(wanted.workers), "--dist", "loadgroup") if wanted.workers > 1 else ()),
     ]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONDONTWRITEBYTECODE": "1"}
     run(argv, env=environment, stdout=None, check=False)

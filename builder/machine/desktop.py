@@ -114,7 +114,7 @@ class Desktop:
             self.machine.type_text(letter)
             return letter in self.typed()
 
-        until(arrived, f"a letter typed reaches {self.name}'s window", timeout=timeout, poll=1.0)
+        until(arrived, f"a letter typed reaches {self.name}'s window", timeout=timeout, poll=0.5)
 
     def forget(self) -> None:
         """Empty the record of what was typed."""

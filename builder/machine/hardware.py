@@ -9,6 +9,7 @@ from builder.machine.credentials import Credential, smbios_arguments, stub_argum
 
 QEMU = "qemu-system-x86_64"
 DISK = "disk"  # the block node that snapshots are kept in
+SERIAL = "SEATSMITH-TEST-0"  # of the disk: provisioning takes it for one that tests may change
 INPUT_PORTS = 6  # PCIe root ports: a PCI device can only be plugged into a free one
 
 # The guest's clock follows the emulated HPET, which a snapshot rolls back with everything else; the
@@ -100,11 +101,11 @@ class Sockets:
 
     @property
     def look(self) -> Path:
-        return self.folder / "look.png"
+        return self.folder / "look.ppm"
 
     @property
     def earlier_look(self) -> Path:
-        return self.folder / "earlier-look.png"
+        return self.folder / "earlier-look.ppm"
 
     @property
     def variables(self) -> Path:
@@ -172,7 +173,7 @@ def disk_arguments(sockets: Sockets) -> list[str]:
             f"driver=file,node-name=file,filename={sockets.overlay},cache.no-flush=on,discard=unmap",
         ),
         *("-blockdev", f"driver=qcow2,node-name={DISK},file=file,cache.no-flush=on,discard=unmap"),
-        *("-device", f"virtio-blk-pci,drive={DISK},bus=pcie.0,bootindex=1"),
+        *("-device", f"virtio-blk-pci,drive={DISK},serial={SERIAL},bus=pcie.0,bootindex=1"),
     ]
 
 

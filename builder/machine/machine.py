@@ -163,23 +163,31 @@ class Machine(Power):
         shutil.copyfile(self.files.screen, path)
         return path
 
+    def look(self) -> Path:
+        """What the screen shows, for us alone: not compressed, as the guest waits for QEMU meanwhile."""
+        self.qmp("screendump", filename=str(self.files.look), format="ppm")
+        return self.files.look
+
     def screen_text(self) -> str:
         """All text on the screen, as tesseract reads it."""
-        return screen.read_text(self.screenshot(self.files.look), self.tools)
+        return "\n".join(screen.readings(self.look(), self.tools))
 
     def wait_for_text(self, pattern: str, *, timeout: float = WAIT) -> None:
         """Wait until a regular expression matches the text on the screen, as one line, in any case."""
-        last = ""
+        last: list[str] = []
 
         def probe() -> bool:
-            nonlocal last
-            last = " ".join(self.screen_text().split())
-            return bool(re.search(pattern, last, re.IGNORECASE))
+            last.clear()
+            for text in screen.readings(self.look(), self.tools):
+                last.append(" ".join(text.split()))
+                if re.search(pattern, last[-1], re.IGNORECASE):
+                    return True
+            return False
 
         try:
-            until(probe, f"{pattern!r} on the screen", timeout=timeout, poll=1.0)
+            until(probe, f"{pattern!r} on the screen", timeout=timeout, poll=0.5)
         except Unmet as e:
-            raise Unmet(f"{e}; it reads: {last[:600]}") from None
+            raise Unmet(f"{e}; it reads: {' '.join(last)[:600]}") from None
 
     def wait_for_screen(
         self,
@@ -190,12 +198,12 @@ class Machine(Power):
         timeout: float = WAIT,
     ) -> None:
         """Wait until the screen looks ``like`` a picture, or else has not changed for ``still`` seconds."""
-        look, earlier = self.files.look, self.files.earlier_look
+        earlier = self.files.earlier_look
         earlier.unlink(missing_ok=True)
         stillness = screen.Stillness(earlier)
 
         def probe() -> bool:
-            self.screenshot(look)
+            look = self.look()
             if like is not None:
                 return screen.difference(look, like) <= tolerance
             return stillness.seconds(look) >= still

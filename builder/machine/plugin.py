@@ -14,6 +14,7 @@ from builder.machine.bench import Bench, SeatInTest
 from builder.machine.errors import GuestError, Unmet
 from builder.machine.evidence import CheckRecord, Evidence
 from builder.machine.job import Job
+from builder.machine.ready import READY, RESTARTED
 from builder.tools import Tools
 
 NOTICED = "noticed"
@@ -32,6 +33,7 @@ def pytest_configure(config: pytest.Config) -> None:
         "check(title): what a boot test promises, in words for the report",
         "needs(*what): leave the check out where the seat has none: container, sound, network, volume",
         "defect(where, command): what to break so that the check must fail (see docs/boot-tests.md)",
+        "restarted: begins with the first container restarted, as the check `restart` leaves it",
         "slow: takes a minute or more; left out of a quick run",
     ):
         config.addinivalue_line("markers", line)
@@ -47,6 +49,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     job = config.stash.get(JOB, None)
     if job is None:
         return
+    # the longest first, for several workers; what begins with a state of another check after that
+    items.sort(key=lambda i: (bool(i.get_closest_marker("restarted")), not i.get_closest_marker("slow")))
     have = job.abilities
     kept: list[pytest.Item] = []
     left: list[pytest.Item] = []
@@ -79,11 +83,10 @@ def seat(request: pytest.FixtureRequest, bench: Bench) -> Iterator[SeatInTest]:
     job = request.config.stash[JOB]
     started = time.monotonic()
     try:
-        machine = bench.fresh()
-    except GuestError:
+        seat = ready_seat(bench, job, restarted=request.node.get_closest_marker("restarted") is not None)
+    except (GuestError, Unmet):
         bench.dirty = True
         raise
-    seat = SeatInTest(machine, job.subject)
     evidence = Evidence(job.folder, check_id(request.node), seat)
     evidence.record.setup = time.monotonic() - started
     request.node.stash[EVIDENCE] = evidence
@@ -94,9 +97,19 @@ def seat(request: pytest.FixtureRequest, bench: Bench) -> Iterator[SeatInTest]:
     finally:
         evidence.last_look()
         try:
-            machine.alive()
+            seat.machine.alive()
         except GuestError:
             bench.dirty = True
+
+
+def ready_seat(bench: Bench, job: Job, *, restarted: bool) -> SeatInTest:
+    """The seat in the state that a check begins with."""
+    machine = bench.fresh(RESTARTED if restarted else READY)
+    seat = SeatInTest(machine, job.subject, bench.keep)
+    if restarted and RESTARTED not in bench.states:
+        seat.restart_guest()
+        bench.keep(RESTARTED)
+    return seat
 
 
 @pytest.fixture

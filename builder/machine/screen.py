@@ -3,6 +3,7 @@
 import math
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from PIL import Image, ImageChops, ImageOps
@@ -12,18 +13,19 @@ from builder.tools import Tools
 SCALE = 2  # tesseract reads letters of 20 to 40 pixels best; a desktop's are smaller
 
 
-def read_text(picture: Path, tools: Tools) -> str:
-    """The text in a picture, as tesseract reads it: once as it is and once inverted, for light on dark."""
+def readings(picture: Path, tools: Tools) -> Iterator[str]:
+    """The text in a picture, as tesseract reads it: once as it is and then inverted, for light on dark.
+
+    Reading takes seconds on a busy machine; whoever has found what it looks for need not go on.
+    """
     with tempfile.TemporaryDirectory(prefix="seatsmith-ocr-") as folder:
         grey = ImageOps.autocontrast(Image.open(picture).convert("L"))
         grey = grey.resize((grey.width * SCALE, grey.height * SCALE), Image.Resampling.LANCZOS)
-        texts = []
         for name, image in (("plain", grey), ("inverted", ImageOps.invert(grey))):
             path = Path(folder) / f"{name}.png"
             image.save(path, compress_level=1)
             argv: list[str | Path] = ["tesseract", path, "-", "-l", "eng", "--psm", "11"]
-            texts.append(tools.run(argv, env={"OMP_THREAD_LIMIT": "1"}, timeout=60).text)
-    return "\n".join(texts)
+            yield tools.run(argv, env={"OMP_THREAD_LIMIT": "1"}, timeout=60).text
 
 
 def difference(one: Path, other: Path) -> float:

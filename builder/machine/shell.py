@@ -141,6 +141,7 @@ class ContainerShell(Shell):
         """Run as a unit of the container's own PID 1: under its device policy and limits, unlike ``run``."""
         return self.host.run(
             f"systemd-run --machine={shlex.quote(self.name)} --wait --pipe --quiet --collect "
+            "--expand-environment=no "
             f"/bin/bash -c {shlex.quote(command)}",
             timeout=timeout,
         )

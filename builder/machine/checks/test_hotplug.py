@@ -112,15 +112,10 @@ def test_monitor(seat: SeatInTest, show: Show) -> None:
 
 
 @pytest.mark.check("Devices still work in a container that was restarted with its forwarder")
+@pytest.mark.restarted
 @pytest.mark.slow
+@pytest.mark.xdist_group("restart")
 def test_replug_after_restart(seat: SeatInTest) -> None:
-    seat.host.switch_to()
-    host, name = seat.host.shell, seat.guest.name
-    stopped = host.run(f"systemctl is-active seatsmith-udev-forward@{name}.service").status != 0
-    host.succeed(f"systemctl restart systemd-nspawn@{name}.service", timeout=180)
-    if stopped:  # the seeded defect; a restart of the container heals it
-        host.succeed(f"systemctl stop seatsmith-udev-forward@{name}.service")
-    seat.guest.wait_until_up(timeout=180)
     seat.guest.switch_to()
     seat.guest.open_recorder()
     replug(seat, "keyboard")
