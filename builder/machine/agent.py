@@ -20,6 +20,7 @@ from builder.machine.errors import AgentSilent
 
 PORT = "org.seatsmith.agent.0"
 RESEND = 5.0
+OVERTIME = 124  # exit status of a command that took too long, as timeout(1) has it
 PATIENCE = 10.0  # seconds an answer may come late, beyond the time the command itself may take
 
 

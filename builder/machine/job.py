@@ -27,6 +27,8 @@ class Job(Frozen):
         """What this seat has that checks can be about."""
         containers = self.subject.containers
         have = {"container"} if containers else set()
+        if len(containers) > 1:
+            have.add("third")
         if any(facts.sound for facts in containers):
             have.add("sound")
         if any(facts.network for facts in containers):

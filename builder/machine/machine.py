@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from builder.machine import audio, input, screen, vnc
-from builder.machine.agent import Agent
+from builder.machine.agent import OVERTIME, Agent
 from builder.machine.errors import AgentSilent, MachineDied, QemuRefused, Unmet
 from builder.machine.hardware import DISK, Hardware
 from builder.machine.input import Plugs
@@ -68,7 +68,9 @@ class Machine(Power):
         self.alive()
         self.expect_end()
         with contextlib.suppress(AgentSilent, MachineDied):
-            self.host.run("systemctl reboot", timeout=10)
+            answer = self.host.run("systemctl reboot", timeout=10)
+            if answer.status not in (0, OVERTIME):
+                raise Unmet(f"the guest does not reboot: {answer.output.strip()[-2000:]}")
         ended = self.wait_for_end(timeout)  # QEMU has -no-reboot: a guest's reset ends it
         self.crash()
         if not ended:

@@ -3,6 +3,7 @@
 Loaded by ``run_checks`` (and by every worker of it) with ``-p builder.machine.plugin``.
 """
 
+import re
 import time
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
@@ -31,7 +32,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     for line in (
         "check(title): what a boot test promises, in words for the report",
-        "needs(*what): leave the check out where the seat has none: container, sound, network, volume",
+        "needs(*what): leave the check out where the seat has none: container, third, sound, …",
         "defect(where, command): what to break so that the check must fail (see docs/boot-tests.md)",
         "restarted: begins with the first container restarted, as the check `restart` leaves it",
         "slow: takes a minute or more; left out of a quick run",
@@ -131,7 +132,8 @@ def break_something(item: pytest.Item, seat: SeatInTest) -> None:
     assert mark is not None
     where, what = mark.args
     shell = seat.host.shell if where == "host" else seat.guest.shell
-    shell.succeed(what.replace("{guest}", seat.guest.name))
+    names = {"guest": seat.guest.name, "third": seat.containers[-1].name}
+    shell.succeed(re.sub(r"\{(guest|third)\}", lambda found: names[found.group(1)], what), timeout=120)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -104,3 +104,26 @@ def test_switches_under_load(seat: SeatInTest, show: Show) -> None:
         seat.guest.switch_to()
     seat.guest.eventually_types("z", timeout=60)
     show("typed under load")
+
+
+@pytest.mark.check("A third environment works beside the others on its own terminal, and outlasts them")
+@pytest.mark.needs("third")
+@pytest.mark.defect("host", "systemctl --machine={third} stop lightdm.service")
+def test_third_environment(seat: SeatInTest, show: Show) -> None:
+    third = seat.containers[1]
+    servers = third.x_servers()
+    assert [re.findall(r"\bvt\d+\b", line) for line in servers] == [[f"vt{third.vt}"]], servers
+    third.switch_to()
+    seat.machine.wait_for_text(rf"{third.name}\b.*\bVT{third.vt}\b", timeout=30)
+    show(f"{third.name} on VT{third.vt}")
+    third.open_recorder()
+    for other in (seat.guest, seat.host):
+        other.switch_to()
+        other.open_recorder()
+    third.switch_to()
+    third.eventually_types("b", timeout=20)
+    assert not (seat.guest.typed() or seat.host.typed()), "what was meant for the third reached another"
+    seat.host.shell.succeed(f"systemctl stop systemd-nspawn@{seat.guest.name}.service", timeout=120)
+    third.forget()
+    third.eventually_types("o", timeout=20)
+    show(f"{third.name} after {seat.guest.name} was stopped")
