@@ -5,9 +5,8 @@ import time
 from typing import Protocol
 
 from . import sdnotify
-from .codes import EVENT, Event
-from .real import BATCH, OURS, packed, udev_properties
-from .router import Delivery
+from .codes import Event
+from .real import OURS, read, udev_properties, unpacked
 from .shapes import FIXED, MOST_TOUCH, TOUCH, Shape, fixed_shape
 
 UDEV_WAIT = 30.0
@@ -66,23 +65,19 @@ class Clones:
                 self.maker.silence(self.fds[environment, name], silent=False)
         return name
 
-    def write(self, delivery: Delivery) -> None:
+    def write(self, clone: tuple[str, str], data: bytes) -> None:
         """Nobody waits here: where a reader is stuck, the kernel overwrites what it has not read, and what a
         virtual device does not take is lost."""
         try:
-            os.write(self.fds[delivery.environment, delivery.clone], packed(delivery.events))
+            os.write(self.fds[clone], data)
         except OSError as e:
             if not self.lost:
-                print(f"{delivery.environment}/{delivery.clone} takes no events: {e.strerror}", flush=True)
+                print(f"{'/'.join(clone)} takes no events: {e.strerror}", flush=True)
             self.lost += 1
 
     def lights(self, fd: int) -> list[Event]:
         """What a reader has set on a virtual keyboard."""
-        try:
-            data = os.read(fd, BATCH)
-        except BlockingIOError:
-            return []
-        return [Event(kind, code, value) for _, _, kind, code, value in EVENT.iter_unpack(data)]
+        return unpacked(read(fd))
 
     def silence_all(self, environment: str | None, *, silent: bool) -> None:
         for (of, _), fd in self.fds.items():

@@ -21,14 +21,18 @@ MAGIC = b"libudev\0" + 0xFEEDCAFE.to_bytes(4, "big")
 CREDENTIALS = struct.Struct("=iII")
 
 
-def read_events(fd: int) -> list[Event]:
+def read(fd: int) -> bytes:
     """What a device says; empty where it has nothing to say. Raises OSError where it is gone."""
     try:
         data = os.read(fd, BATCH)
     except BlockingIOError:
-        return []
+        return b""
     if not data:
         raise OSError(errno.ENODEV, "the device ended")
+    return data
+
+
+def unpacked(data: bytes) -> list[Event]:
     return [Event(kind, code, value) for _, _, kind, code, value in EVENT.iter_unpack(data)]
 
 

@@ -4,6 +4,8 @@ Events go to the environment whose terminal is active, in whole frames. What an 
 pressed or touched is remembered, and taken back when its terminal is left or the real device goes away.
 """
 
+import functools
+import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -18,6 +20,7 @@ from .codes import (
     EV_LED,
     EV_REL,
     EV_SYN,
+    EVENT,
     FINE,
     FINE_WHEELS,
     FIRST_MT,
@@ -36,6 +39,7 @@ from .codes import (
 from .shapes import TOP, Routes
 
 LONGEST_FRAME = 1024  # events; a device that never ends its frame must not fill the memory
+MOST_MOVEMENTS = 64
 
 
 class Delivery(NamedTuple):
@@ -56,6 +60,8 @@ class Source:
     slot: int = 0
     told_slot: int | None = None
     contacts: set[int] = field(default_factory=set)
+    movements: dict[tuple[int, ...], bool] = field(default_factory=dict)
+    """Kinds and codes of whole reads, and whether they are nothing but movements."""
 
 
 class Router:
@@ -108,6 +114,22 @@ class Router:
             elif not source.dropping:
                 source.frame.append(event)
         return out
+
+    def as_it_is(self, name: str, data: bytes) -> tuple[str, str] | None:
+        """Environment and virtual device that may take these bytes as they are: mice report their movements
+        a thousand times a second, and there is nothing to decide about them."""
+        source = self.sources.get(name)
+        if source is None or self.active is None or source.frame or source.dropping:
+            return None
+        if source.routes.relative is None:
+            return None
+        found = kinds_and_codes(len(data)).unpack(data)
+        moves = source.movements.get(found)
+        if moves is None:
+            moves = is_movement(found, source.routes)
+            if len(source.movements) < MOST_MOVEMENTS:
+                source.movements[found] = moves
+        return (self.active, source.routes.relative) if moves else None
 
     def led(self, environment: str, event: Event) -> bool:
         """An environment sets a light; whether it shines now, or only when its terminal is active again."""
@@ -182,6 +204,20 @@ class Router:
             events = self.key(name, clone, Event(EV_KEY, code, RELEASED))
             frames.setdefault(clone, []).extend(events)
         return [self.frame(clone, events) for clone, events in frames.items() if events and self.active]
+
+
+@functools.cache
+def kinds_and_codes(size: int) -> struct.Struct:
+    return struct.Struct("@" + "16xHH4x" * (size // EVENT.size))
+
+
+def is_movement(found: tuple[int, ...], routes: Routes) -> bool:
+    """Whether kinds and codes are whole frames of relative axes, none of which has to be translated."""
+    pairs = list(zip(found[::2], found[1::2], strict=True))
+    return pairs[-1:] == [(EV_SYN, SYN_REPORT)] and all(
+        (kind == EV_REL and code not in routes.coarse) or (kind, code) == (EV_SYN, SYN_REPORT)
+        for kind, code in pairs
+    )
 
 
 def touched(source: Source, event: Event) -> list[Event]:

@@ -116,21 +116,24 @@ class Broker:
 
     def pass_on(self, node: str, fd: int) -> None:
         try:
-            events = real.read_events(fd)
+            data = real.read(fd)
         except OSError:
             self.unplug(node)
             return
         if self.terminal.moved():
             self.switch()
             return
-        self.send(self.router.read(node, events))
+        if (clone := self.router.as_it_is(node, data)) is not None:
+            self.clones.write(clone, data)
+            return
+        self.send(self.router.read(node, real.unpacked(data)))
         if self.router.asked is not None:
             self.terminal.activate(self.router.asked)
             self.router.asked = None
 
     def send(self, deliveries: list[Delivery]) -> None:
         for delivery in deliveries:
-            self.clones.write(delivery)
+            self.clones.write((delivery.environment, delivery.clone), real.packed(delivery.events))
 
     def shine(self, fd: int) -> None:
         environment = self.lights[fd]

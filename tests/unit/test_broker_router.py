@@ -21,6 +21,7 @@ from builder.broker.codes import (
     SYN_DROPPED,
     Event,
 )
+from builder.broker.real import packed
 from builder.broker.router import LONGEST_FRAME, Delivery, Router
 from builder.broker.shapes import KEYBOARD, MOUSE, TOP, Routes
 
@@ -146,6 +147,29 @@ def test_a_light_shines_only_for_the_environment_in_front() -> None:
     assert broker.led("work", Event(EV_LED, 0, 1))
     assert not broker.led("guest", Event(EV_LED, 1, 1))
     assert broker.leds == {"work": {0: 1}, "guest": {1: 1}}
+
+
+def as_it_is(broker: Router, *events: Event) -> tuple[str, str] | None:
+    return broker.as_it_is("mouse", packed(events))
+
+
+def test_movements_alone_are_passed_on_as_they_are_and_to_the_front_alone() -> None:
+    broker = router()
+    broker.add("mouse", Routes(relative=MOUSE, buttons=MOUSE, coarse=frozenset({REL_WHEEL})))
+    moved = Event(EV_REL, REL_X, 3)
+    assert as_it_is(broker, moved, REPORT, moved, REPORT) == ("work", MOUSE)
+    assert as_it_is(broker, moved) is None, "half a frame"
+    for other in (
+        Event(EV_KEY, 0x110, 1),
+        Event(EV_REL, REL_WHEEL, 1),
+        Event(EV_ABS, 0, 1),
+        Event(EV_SYN, SYN_DROPPED, 0),
+    ):
+        assert as_it_is(broker, moved, other, REPORT) is None, other
+    broker.read("mouse", [moved])
+    assert as_it_is(broker, moved, REPORT) is None, "the frame began before"
+    broker.switch(HOST)
+    assert as_it_is(broker, moved, REPORT) is None
 
 
 steps = st.lists(
