@@ -23,6 +23,6 @@ def booted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BootedSeat]:
     subject = written_seat(project, "twins", tools, kernel)
     overlay = place / "ready.qcow2"
     boot = first_boot(subject, tools, folder, overlay, print)
-    yield BootedSeat(tools, subject, folder, overlay, boot)
+    yield BootedSeat(tools, project, subject, folder, overlay, boot)
     for path in (overlay, subject.disk):
         path.unlink(missing_ok=True)

@@ -1,6 +1,7 @@
 """Which seat do the boot tests start? A real one, from nothing: image, disk, firmware, QEMU.
 
-To be quick it is made of one image: the host and the container both carry ``work``.
+To be quick it is made of one image: the host and the container both carry ``work``. Free room is left for a
+second container, which test_provision_live.py writes while the seat runs.
 """
 
 import os
@@ -20,16 +21,17 @@ from tests.support.tinyproject import CHECKOUT, copy_checkout
 
 SEAT = """\
 disk:
-  size: 5GiB
+  size: 6GiB
 esp: 256MiB
 swap: 64MiB
 environments:
   work:
     size: 2GiB
+    keep: [/home, /etc/machine-id]
   private:
     profile: work
     vt: 7
-    size: rest
+    size: 2GiB
 host: private
 keys:
   pbkdf: fast-test
@@ -42,6 +44,7 @@ class BootedSeat:
     """A seat that was brought up once; ``overlay`` holds its ready state, ``folder`` what was seen."""
 
     tools: Tools
+    project: Project
     subject: Subject
     folder: Path
     overlay: Path
