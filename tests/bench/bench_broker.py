@@ -1,8 +1,8 @@
 """How long does an event take through the input broker, and how much processor does it take?
 
-Natively, through sockets in place of devices: one process speaks as a mouse and reads what the environment is
-told; the broker runs beside it as on a seat. The same way with nobody between stands beside it, so that the
-difference is the broker's.
+Natively, through sockets in place of devices: one process speaks as a mouse and reads what the environment
+is told; the broker runs beside it as on a seat. The same way with nobody between stands beside it, so that
+the difference is the broker's.
 """
 
 import os
