@@ -5,7 +5,7 @@ import sys
 from . import sdnotify, uinput
 from .clones import Clones
 from .environments import load_environments
-from .real import Monitor
+from .real import Devices, Monitor
 from .router import Router
 from .service import Broker
 from .terminal import ActiveTerminal
@@ -16,7 +16,7 @@ def main() -> int:
     monitor = Monitor()  # listens before we look, so that nothing comes in between
     clones = Clones([e.name for e in environments], sdnotify.kept(), uinput.Uinput())
     router = Router({e.vt: e.name for e in environments})
-    broker = Broker(clones, router, ActiveTerminal(), shape_of=uinput.shape_of)
+    broker = Broker(clones, router, ActiveTerminal(), Devices(uinput.shape_of))
     broker.look_around()
     clones.wait_for_udev()
     sdnotify.notify("READY=1")

@@ -1,17 +1,23 @@
 """Which real input devices has the seat, what does one say, and when does one come or go?"""
 
+import ctypes
 import errno
+import fcntl
 import os
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from .codes import EV_LED, EVENT, REPORT, Event
+from .codes import ABS_MT_SLOT, EV_LED, EV_SYN, EVENT, REPORT, Event
 from .environments import DATABASE
+from .shapes import Shape
 
 BATCH = 64 * EVENT.size
 OURS = "seatsmith/"  # how the physical location of our own virtual devices begins
+EVIOCSMASK, EVIOCGABS = 0x40104593, 0x80184540  # linux/input.h
+MASK = struct.Struct("@IIQ")  # struct input_mask; the mask of type EV_SYN is that of the types
+AXIS = struct.Struct("@6i")  # struct input_absinfo
 CLASS = Path("/sys/class/input")
 
 NETLINK_KOBJECT_UEVENT = 15
@@ -38,10 +44,6 @@ def unpacked(data: bytes) -> list[Event]:
 
 def packed(events: tuple[Event, ...]) -> bytes:
     return b"".join(EVENT.pack(0, 0, *event) for event in events)
-
-
-def open_device(node: str) -> int:
-    return os.open(node, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
 
 
 def udev_properties(node: str) -> dict[str, str] | None:
@@ -78,6 +80,34 @@ def present() -> Iterator[str]:
         node = f"/dev/input/{entry.name}"
         if is_wanted(node):
             yield node
+
+
+class Devices:
+    """The kernel's input devices, of which python-evdev says what they can say."""
+
+    def __init__(self, shape_of: Callable[[str], Shape]) -> None:
+        self.shape_of = shape_of
+
+    def is_wanted(self, node: str) -> bool:
+        return is_wanted(node)
+
+    def open(self, node: str) -> int:
+        return os.open(node, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+
+    def deafen(self, fd: int, *, deaf: bool) -> None:
+        """By a mask of event types. Opening at each switch instead takes 50 ms for a USB mouse
+        (drivers/hid/usbhid/hid-core.c), and closing waits for all processors."""
+        types = ctypes.create_string_buffer(b"\0\0\0\0" if deaf else b"\xff\xff\xff\xff", 4)
+        fcntl.ioctl(fd, EVIOCSMASK, MASK.pack(EV_SYN, len(types), ctypes.addressof(types)))
+
+    def slot(self, fd: int) -> int:
+        axis = bytearray(AXIS.size)
+        try:
+            fcntl.ioctl(fd, EVIOCGABS + ABS_MT_SLOT, axis)
+        except OSError:
+            return 0
+        value: int = AXIS.unpack(axis)[0]
+        return value
 
 
 def set_lights(fd: int, lights: dict[int, int]) -> None:

@@ -1,8 +1,9 @@
-"""The input broker's main loop: follows the active terminal, reads real devices while it is a strict one."""
+"""The input broker's main loop: follows the active terminal, hears real devices while it is a strict one."""
 
 import os
 import select
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from dataclasses import replace
 from typing import Protocol
 
 from . import real
@@ -31,22 +32,34 @@ class Changes(Protocol):
     def changes(self) -> Iterable[tuple[str, str]]: ...
 
 
+class Devices(Protocol):
+    """``real.Devices`` on a seat: what stands at a node of the kernel's."""
+
+    def is_wanted(self, node: str) -> bool: ...
+
+    def shape_of(self, node: str) -> Shape: ...
+
+    def open(self, node: str) -> int: ...
+
+    def deafen(self, fd: int, *, deaf: bool) -> None:
+        """Whether the kernel says nothing to this descriptor. Raises OSError where the device is gone."""
+
+    def slot(self, fd: int) -> int:
+        """The multi-touch slot that the next contact is said to be of, if nothing else is said."""
+
+
 class Broker:
-    """Real devices are open only while a strict environment is active, so what was typed elsewhere is in no
-    buffer; what is read is passed on only if the terminal has not moved until after the reading."""
+    """While no strict environment is active, the kernel tells us nothing of real devices: what was typed
+    elsewhere is in no buffer. What is read is passed on only if the terminal has not moved until then."""
 
     def __init__(
         self,
         clones: Clones,
         router: Router,
         terminal: Terminal,
-        *,
-        shape_of: Callable[[str], Shape],
-        open_device: Callable[[str], int] = real.open_device,
-        is_wanted: Callable[[str], bool] = real.is_wanted,
+        devices: Devices,
     ) -> None:
-        self.clones, self.router, self.terminal = clones, router, terminal
-        self.shape_of, self.open_device, self.is_wanted = shape_of, open_device, is_wanted
+        self.clones, self.router, self.terminal, self.devices = clones, router, terminal, devices
         self.known: dict[str, Routes] = {}
         """Real devices that are passed on, by node."""
         self.open: dict[str, int] = {}
@@ -86,31 +99,31 @@ class Broker:
         self.send(self.router.switch(self.terminal.vt))
         self.clones.silence_all(left, silent=True)
         for node in list(self.open):
-            self.close(node)
+            self.deafen(node)
         entered = self.router.active
-        if entered is None:
-            return
-        self.clones.silence_all(entered, silent=False)
-        for node in self.known:
-            self.begin(node)
+        if entered is not None:
+            self.clones.silence_all(entered, silent=False)
+            for node in list(self.open):
+                self.hear(node)
 
-    def begin(self, node: str) -> None:
+    def deafen(self, node: str) -> None:
+        """Have the kernel say no more, and throw away what it has said."""
         try:
-            fd = self.open_device(node)
+            self.devices.deafen(self.open[node], deaf=True)
+            while real.read(self.open[node]):
+                pass
         except OSError:
-            return  # it is being unplugged; udev will say so
-        self.open[node] = fd
-        self.readers[fd] = node
-        self.router.add(node, self.known[node])
-        real.set_lights(fd, self.router.lights())
-        self.poll.register(fd, select.EPOLLIN)
+            self.unplug(node)
 
-    def close(self, node: str) -> None:
-        fd = self.open.pop(node, None)
-        if fd is not None:
-            del self.readers[fd]
-            self.poll.unregister(fd)
-            os.close(fd)
+    def hear(self, node: str) -> None:
+        """Be told by the kernel what a device says from here on."""
+        fd, routes = self.open[node], self.known[node]
+        self.router.add(node, replace(routes, slot=self.devices.slot(fd)) if routes.touch else routes)
+        try:
+            real.set_lights(fd, self.router.lights())
+            self.devices.deafen(fd, deaf=False)
+        except OSError:
+            self.unplug(node)
 
     # --- events
 
@@ -161,19 +174,25 @@ class Broker:
             self.plug(node)
 
     def plug(self, node: str) -> None:
-        if node in self.known or not self.is_wanted(node):
+        if node in self.known or not self.devices.is_wanted(node):
             return
         try:
-            shape = self.shape_of(node)
+            shape = self.devices.shape_of(node)
         except OSError:
-            return
+            return  # it is being unplugged; udev will say so
         routes = routes_for(shape, self.touch_clone(shape))
         if routes is None:
             return
+        try:
+            fd = self.devices.open(node)
+        except OSError:
+            return
         print(f"{node} is passed on", flush=True)
-        self.known[node] = routes
-        if self.router.active is not None:
-            self.begin(node)
+        self.known[node], self.open[node], self.readers[fd] = routes, fd, node
+        self.poll.register(fd, select.EPOLLIN)
+        self.deafen(node)
+        if self.router.active is not None and node in self.open:
+            self.hear(node)
 
     def touch_clone(self, shape: Shape) -> str | None:
         if not is_touch(shape):
@@ -186,7 +205,10 @@ class Broker:
         if self.known.pop(node, None) is None:
             return
         print(f"{node} is gone", flush=True)
-        self.close(node)
+        fd = self.open.pop(node)
+        del self.readers[fd]
+        self.poll.unregister(fd)
+        os.close(fd)
         self.send(self.router.remove(node))
 
     def watch_lights(self) -> None:

@@ -149,7 +149,7 @@ def touch_shape(shape: Shape) -> Shape:
 
 def routes_for(shape: Shape, touch_clone: str | None) -> Routes | None:
     """Where the events of a real device of this shape go; None where nothing of it is passed on."""
-    keys = any(not is_button(code) for code in shape.codes.get(EV_KEY, ()))
+    keys = any(not is_button(code) and code not in HOST_KEYS for code in shape.codes.get(EV_KEY, ()))
     board = KEYBOARD if keys else None
     coarse = frozenset(wheel for wheel, fine in FINE_WHEELS.items() if not shape.has(EV_REL, fine))
     if is_game_controller(shape):
