@@ -49,7 +49,7 @@ class LockedFile(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    kind: Literal["package", "database", "signature", "stage", "tree", "index"]
+    kind: Literal["package", "database", "signature", "stage", "tree", "index", "key"]
     repository: RepositoryName
     """Which of the lock's mirrors it comes from: a key of ``Lock.mirrors``."""
     path: Annotated[str, Field(max_length=1024), AfterValidator(safe_path)]

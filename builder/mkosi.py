@@ -132,6 +132,9 @@ def prepare(build: Build, project: Project, *, store: Store, tools: Tools) -> No
         place.mkdir(parents=True, exist_ok=True)
     settings = merged(profile_settings(build, project), prepared.settings)
     (build.scratch / "profile.conf").write_text(settings_text(settings))
+    if prepared.initrd:
+        more = build.checkout / "mkosi.images/initrd/mkosi.conf.d/backend.conf"
+        more.write_text(settings_text(prepared.initrd))
 
 
 def stage(source: Path, dest: Path) -> None:

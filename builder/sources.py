@@ -32,11 +32,15 @@ def choose_source(wanted: str, probe_url: str) -> Source:
             f"{probe_url} does not answer: {problem}",
             hint="check the network, or build from the stand-in with SOURCE=standin",
         )
+    warn_of_standin(probe_url)
+    return Source.STANDIN
+
+
+def warn_of_standin(probe_url: str) -> None:
     ui.current().warn(
         f"{probe_url} does not answer; building from the embedded stand-in (Debian packages under the "
         "distribution's names). The result is for trying and testing, and says so."
     )
-    return Source.STANDIN
 
 
 def probe(url: str) -> str | None:
@@ -56,10 +60,10 @@ def reachable(mirrors: dict[str, str]) -> Iterator[dict[str, str]]:
     if not any(url.startswith(STANDIN_SCHEME) for url in mirrors.values()):
         yield mirrors
         return
-    from builder.standin import ensure_mirror, serve
+    from builder.standin import serve
+    from builder.standin.places import standin_root
 
-    with serve(ensure_mirror().root) as base:
-        yield {
-            name: f"{base}/{url.removeprefix(STANDIN_SCHEME)}" if url.startswith(STANDIN_SCHEME) else url
-            for name, url in mirrors.items()
-        }
+    ours = {name: standin_root(url) for name, url in mirrors.items() if url.startswith(STANDIN_SCHEME)}
+    with contextlib.ExitStack() as servers:
+        bases = {root: servers.enter_context(serve(root)) for root in {root for root, _ in ours.values()}}
+        yield mirrors | {name: f"{bases[root]}/{path}" for name, (root, path) in ours.items()}

@@ -26,6 +26,8 @@ class Prepared:
     """What mkosi needs for one build: settings by section, as in mkosi.conf(5)."""
 
     settings: dict[str, dict[str, list[str]]] = field(default_factory=dict)
+    initrd: dict[str, dict[str, list[str]]] = field(default_factory=dict)
+    """More settings for the initrd, which is an image of its own."""
 
 
 class Backend(Protocol):
