@@ -7,6 +7,7 @@ the difference is the broker's.
 
 import os
 import resource
+import select
 import socket
 import statistics
 import sys
@@ -129,8 +130,9 @@ def broke(source: socket.socket, sink: socket.socket, question: Connection, coun
     desk = Desk()
     source.setblocking(False)
     desk.broker.terminal = HereTerminal()
-    desk.broker.open_device = lambda node: source.fileno()
     desk.plug("mouse", MOUSE)
+    os.dup2(source.fileno(), desk.broker.open["mouse"])
+    desk.broker.poll.register(desk.broker.open["mouse"], select.EPOLLIN)
     os.dup2(sink.fileno(), desk.broker.clones.fds["work", "mouse"])
     serve(desk.turn, question, count)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from builder.broker.clones import Clones
-from builder.broker.codes import EV_KEY, EV_LED, EV_REL, EVENT, REL_X, REL_Y, REPORT, Event
+from builder.broker.codes import ABS_MT_SLOT, EV_KEY, EV_LED, EV_REL, EVENT, REL_X, REL_Y, REPORT, Event
 from builder.broker.real import packed
 from builder.broker.router import Router
 from builder.broker.service import Broker
@@ -92,43 +92,55 @@ class FakeMaker:
             found += [Event(kind, code, value) for _, _, kind, code, value in EVENT.iter_unpack(data)]
 
 
+@dataclass
+class FakeDevices:
+    """Real devices, by node; ``ends`` is where their events are written."""
+
+    shapes: dict[str, Shape] = field(default_factory=dict)
+    ends: dict[str, socket.socket] = field(default_factory=dict)
+    nodes: dict[int, str] = field(default_factory=dict)
+    deaf: dict[str, bool] = field(default_factory=dict)
+
+    def is_wanted(self, node: str) -> bool:
+        return node in self.shapes
+
+    def shape_of(self, node: str) -> Shape:
+        return self.shapes[node]
+
+    def open(self, node: str) -> int:
+        reading, end = socket.socketpair()
+        reading.setblocking(False)
+        end.setblocking(False)
+        self.ends[node], fd = end, reading.detach()
+        self.nodes[fd], self.deaf[node] = node, False
+        return fd
+
+    def deafen(self, fd: int, *, deaf: bool) -> None:
+        self.deaf[self.nodes[fd]] = deaf
+
+    def slot(self, fd: int) -> int:
+        return self.shapes[self.nodes[fd]].axes[ABS_MT_SLOT][0]
+
+
 class Desk:
     """A broker with two environments and no kernel."""
 
     def __init__(self, vt: int = 8) -> None:
         self.terminal, self.monitor, self.maker = FakeTerminal(vt), FakeChanges(), FakeMaker()
-        self.shapes: dict[str, Shape] = {}
-        self.ends: dict[str, socket.socket] = {}
-        """The other ends of the devices that the broker has open."""
+        self.devices = FakeDevices()
         clones = Clones(list(TERMINALS.values()), {}, self.maker)
-        self.broker = Broker(
-            clones,
-            Router(TERMINALS),
-            self.terminal,
-            shape_of=self.shapes.__getitem__,
-            open_device=self.open_device,
-            is_wanted=self.shapes.__contains__,
-        )
+        self.broker = Broker(clones, Router(TERMINALS), self.terminal, self.devices)
         self.broker.begin_turns(self.monitor)
 
-    def open_device(self, node: str) -> int:
-        reading, end = socket.socketpair()
-        reading.setblocking(False)
-        end.setblocking(False)
-        if node in self.ends:
-            self.ends[node].close()
-        self.ends[node] = end
-        return reading.detach()
-
     def plug(self, node: str, shape: Shape) -> None:
-        self.shapes[node] = shape
+        self.devices.shapes[node] = shape
         self.monitor.tell("add", node)
         self.turn()
 
     def lights(self, node: str) -> dict[int, int]:
         """Which lights of a device the broker has switched since it was last asked."""
         try:
-            data = self.ends[node].recv(1 << 16)
+            data = self.devices.ends[node].recv(1 << 16)
         except BlockingIOError:
             return {}
         return {code: value for _, _, kind, code, value in EVENT.iter_unpack(data) if kind == EV_LED}
@@ -137,7 +149,8 @@ class Desk:
         self.broker.turn(self.monitor)
 
     def says(self, node: str, *events: Event) -> None:
-        self.ends[node].sendall(packed((*events, REPORT)))
+        if not self.devices.deaf[node]:
+            self.devices.ends[node].sendall(packed((*events, REPORT)))
 
     def switch(self, vt: int) -> None:
         self.terminal.now = vt
@@ -147,7 +160,7 @@ class Desk:
     def close(self) -> None:
         for fd in [*self.broker.open.values(), *self.broker.clones.fds.values()]:
             os.close(fd)
-        for end in [*self.ends.values(), *self.maker.readers.values()]:
+        for end in [*self.devices.ends.values(), *self.maker.readers.values()]:
             end.close()
         self.broker.poll.close()
         os.close(self.terminal.event)

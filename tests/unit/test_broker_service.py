@@ -8,6 +8,7 @@ import pytest
 from builder.broker.codes import (
     ABS_MT_POSITION_X,
     ABS_MT_SLOT,
+    ABS_MT_TRACKING_ID,
     BTN_TOUCH,
     EV_ABS,
     EV_KEY,
@@ -47,9 +48,12 @@ def test_what_is_typed_goes_to_the_front_alone(desk: Desk) -> None:
     assert desk.maker.read("guest/keyboard") == []
 
 
-def test_no_real_device_is_open_while_the_host_is_in_front(desk: Desk) -> None:
+def test_the_broker_hears_no_device_while_the_host_is_in_front(desk: Desk) -> None:
+    assert desk.devices.deaf == {"board": False}
     desk.switch(HOST)
-    assert desk.broker.open == {}
+    assert desk.devices.deaf == {"board": True}
+    desk.plug("mouse", MOUSE)
+    assert desk.devices.deaf == {"board": True, "mouse": True}
     assert all(desk.maker.silent.values())
 
 
@@ -67,7 +71,8 @@ def test_what_was_typed_before_a_switch_and_not_yet_read_is_nobodys(desk: Desk) 
     desk.switch(GUEST)
     desk.says("board", UP)
     desk.turn()
-    assert desk.maker.read("work/keyboard") == desk.maker.read("guest/keyboard") == []
+    assert desk.maker.read("guest/keyboard") == []
+    assert desk.maker.read("work/keyboard") == []
 
 
 def test_what_is_read_while_the_terminal_moves_is_thrown_away(desk: Desk) -> None:
@@ -99,7 +104,7 @@ def test_a_device_that_never_falls_silent_takes_no_turn_of_another(desk: Desk) -
     desk.plug("mouse", MOUSE)
     with pytest.raises(BlockingIOError):
         while True:
-            desk.ends["mouse"].send(packed((Event(EV_REL, REL_X, 1), REPORT)))
+            desk.devices.ends["mouse"].send(packed((Event(EV_REL, REL_X, 1), REPORT)))
     desk.says("board", DOWN)
     desk.turn()
     assert desk.maker.read("work/keyboard") == [DOWN]
@@ -109,12 +114,22 @@ def test_a_device_that_never_falls_silent_takes_no_turn_of_another(desk: Desk) -
 def test_a_device_that_is_gone_lets_go_and_is_not_asked_again(desk: Desk) -> None:
     desk.says("board", DOWN)
     desk.turn()
-    desk.ends.pop("board").close()
+    desk.devices.ends.pop("board").close()
     desk.turn()
     assert desk.maker.read("work/keyboard") == [DOWN, UP]
     assert desk.broker.open == {}
     desk.monitor.tell("remove", "board")
     desk.turn()
+
+
+def test_a_device_that_is_gone_by_the_time_of_a_switch_stops_nothing(desk: Desk) -> None:
+    desk.plug("mouse", MOUSE)
+    desk.devices.ends.pop("board").close()
+    desk.switch(GUEST)
+    assert set(desk.broker.open) == {"mouse"}
+    desk.says("mouse", Event(EV_REL, REL_X, 1))
+    desk.turn()
+    assert desk.maker.read("guest/mouse") == [Event(EV_REL, REL_X, 1)]
 
 
 def test_control_alt_and_a_function_key_switch_whatever_the_environment_does(desk: Desk) -> None:
@@ -153,6 +168,18 @@ def test_a_touch_screen_gets_a_virtual_one_of_its_shape_in_every_environment(des
     desk.turn()
     desk.plug("screen", SCREEN)
     assert len(desk.maker.shapes) == before, "it is kept for the next time"
+
+
+def test_a_finger_is_counted_in_the_slot_that_the_screen_is_at_when_it_is_heard(desk: Desk) -> None:
+    desk.plug("screen", SCREEN)
+    desk.switch(HOST)
+    desk.devices.shapes["screen"] = Shape(SCREEN.codes, {**SCREEN.axes, ABS_MT_SLOT: (3, 0, 9, 0, 0, 0)})
+    desk.switch(GUEST)
+    desk.says("screen", Event(EV_ABS, ABS_MT_TRACKING_ID, 5))
+    desk.turn()
+    (place,) = [place for place in desk.maker.shapes if place.startswith("guest/touch")]
+    told = desk.maker.read(place)
+    assert told == [Event(EV_ABS, ABS_MT_SLOT, 3), Event(EV_ABS, ABS_MT_TRACKING_ID, 5)]
 
 
 def test_of_five_shapes_of_touch_screens_four_get_a_device(desk: Desk) -> None:
