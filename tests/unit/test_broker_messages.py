@@ -1,0 +1,98 @@
+"""Does the broker understand what the kernel, udev and systemd tell it, and they what it tells them?"""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from builder.broker import sdnotify
+from builder.broker.real import HEADER, MAGIC, message_properties
+from builder.broker.terminal import ActiveTerminal
+
+ASK = """
+import os
+from builder.broker import sdnotify
+print(sorted((name, os.read(fd, 9)) for name, fd in sdnotify.kept().items()))
+"""
+
+
+def udev_message(*pairs: str, magic: bytes = MAGIC) -> bytes:
+    body = b"".join(pair.encode() + b"\0" for pair in pairs)
+    prefix, number = magic[:8], magic[8:]
+    return HEADER.pack(prefix, number, HEADER.size, HEADER.size, len(body)) + body
+
+
+def test_udevs_message_names_action_and_node() -> None:
+    found = message_properties(udev_message("ACTION=add", "SUBSYSTEM=input", "DEVNAME=/dev/input/event3"))
+    assert found == {"ACTION": "add", "SUBSYSTEM": "input", "DEVNAME": "/dev/input/event3"}
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"add@/devices/x\0ACTION=add\0", udev_message("ACTION=add", magic=b"libudev\0abcd"), MAGIC],
+    ids=["empty", "the kernel's own", "another version", "cut off"],
+)
+def test_what_is_no_message_of_udevs_says_nothing(data: bytes) -> None:
+    assert message_properties(data) == {}
+
+
+def test_a_change_of_the_terminal_is_seen_once(tmp_path: Path) -> None:
+    active = tmp_path / "active"
+    active.write_text("tty7\n")
+    terminal = ActiveTerminal(str(active))
+    assert (terminal.vt, terminal.moved()) == (7, False)
+    active.write_text("tty10\n")
+    assert (terminal.moved(), terminal.vt) == (True, 10)
+    assert not terminal.moved()
+    os.close(terminal.fd)
+
+
+def test_a_terminal_that_cannot_be_asked_for_stops_nothing(tmp_path: Path) -> None:
+    active = tmp_path / "active"
+    active.write_text("tty7\n")
+    terminal = ActiveTerminal(str(active), console=str(tmp_path / "missing"))
+    terminal.activate(8)
+    terminal.console = str(active)
+    terminal.activate(8)
+    os.close(terminal.fd)
+
+
+def test_systemd_is_handed_a_descriptor_to_keep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    address = tmp_path / "notify"
+    (tmp_path / "device").write_text("virtual")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(address))
+        monkeypatch.setenv("NOTIFY_SOCKET", str(address))
+        device = os.open(tmp_path / "device", os.O_RDONLY)
+        sdnotify.keep("work.keyboard", device)
+        os.close(device)
+        message, fds, _, _ = socket.recv_fds(systemd, 1 << 12, 4)
+    assert message.decode().split("\n") == ["FDSTORE=1", "FDNAME=work.keyboard"]
+    assert os.read(fds[0], 100) == b"virtual"
+    os.close(fds[0])
+
+
+def test_what_systemd_kept_comes_back_by_name(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).write_text(name)
+    given = "LISTEN_PID=$$ LISTEN_FDS=2 LISTEN_FDNAMES=work.a:work.b"
+    out = subprocess.run(
+        ["/bin/sh", "-c", f'{given} exec "$0" -c "$1" 3<one 4<two', sys.executable, ASK],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert out.stdout.strip() == "[('work.a', b'one'), ('work.b', b'two')]"
+
+
+def test_descriptors_that_were_meant_for_another_process_are_left_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("LISTEN_PID", "1")
+    monkeypatch.setenv("LISTEN_FDS", "1")
+    assert sdnotify.kept() == {}
