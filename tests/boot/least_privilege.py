@@ -1,7 +1,7 @@
 """Which privileges can a strict container do without? Takes one away at a time and uses its desktop.
 
 ``python -m tests.boot.least_privilege SEAT`` boots a written seat whose first container is strict, and
-prints the rows of the table in docs/isolation.md. It takes about half a minute for each privilege under emulation.
+prints the rows of the table in docs/isolation.md: under emulation about a minute for each.
 """
 
 import shlex
