@@ -124,19 +124,19 @@ def ensure_tools() -> Tools:
     if not (place / "usr").is_dir():
         with exclusive(place.with_suffix(".lock"), "the tools tree", wait=True):
             if not (place / "usr").is_dir():
-                build_tree(place)
+                build_tree(place, package_list(), "the tools tree (Debian 13, 0.7 GB, once)")
     return Tools(place)
 
 
-def build_tree(place: Path) -> None:
-    """Make the tree by mmdebstrap: as root directly, else in a user namespace with the caller's subuids."""
+def build_tree(place: Path, packages: Sequence[str], what: str) -> None:
+    """Make a tree by mmdebstrap: as root directly, else in a user namespace with the caller's subuids."""
     mmdebstrap = shutil.which("mmdebstrap")
     if mmdebstrap is None:
         raise MachineError(
             "mmdebstrap is not installed, and the tools tree is made by it",
             hint="run: sudo apt-get install mmdebstrap uidmap",
         )
-    with ui.current().step("Building the tools tree (Debian 13, 0.7 GB, once)"), atomic_path(place) as made:
+    with ui.current().step(f"Building {what}"), atomic_path(place) as made:
         made.mkdir()
         tar = made / "tree.tar"
         argv: list[Arg] = [
@@ -147,7 +147,7 @@ def build_tree(place: Path) -> None:
             "--aptopt=Acquire::Retries 3",
             "--dpkgopt=path-exclude=/usr/share/man/*",
             "--dpkgopt=path-exclude=/usr/share/doc/*",
-            f"--include={','.join(package_list())}",
+            f"--include={','.join(packages)}",
             SUITE,
             tar,
         ]
@@ -156,4 +156,4 @@ def build_tree(place: Path) -> None:
         run(["tar", "-x", "-C", made, "--no-same-owner", "--exclude=./dev", "-f", tar])
         tar.unlink()
         shutil.rmtree(made / "var/cache/apt", ignore_errors=True)
-        write_json(made / "seatsmith.json", {"suite": SUITE, "packages": package_list()})
+        write_json(made / "seatsmith.json", {"suite": SUITE, "packages": [*packages]})
