@@ -34,6 +34,14 @@ Passwords = Annotated[
         help="A user's password, or a hash of it, from a file of mode 0600.",
     ),
 ]
+Hostnames = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--hostname",
+        metavar="ENVIRONMENT:NAME",
+        help="Host name of an environment, kept from then on; by default the profile's.",
+    ),
+]
 Size = Annotated[str | None, typer.Option(metavar="SIZE", help="Size of the new volume, such as 8GiB.")]
 
 provision_app = typer.Typer(
@@ -85,6 +93,7 @@ def apply(
     passphrase_fd: Descriptors = None,
     passphrase_file: Files = None,
     password_file: Passwords = None,
+    hostname: Hostnames = None,
     recovery_key: Recovery = False,
     erase: Annotated[
         str, typer.Option(help="Old data of a disk: auto (discard, else dense), discard, dense or none.")
@@ -105,6 +114,7 @@ def apply(
         descriptors=passphrase_fd or [],
         files=passphrase_file or [],
         passwords=password_file or [],
+        hostnames=hostname or [],
         recovery=recovery_key,
         erase=erase,
         keys=key,
@@ -122,6 +132,7 @@ def env(
     passphrase_fd: Descriptors = None,
     passphrase_file: Files = None,
     password_file: Passwords = None,
+    hostname: Hostnames = None,
     recovery_key: Recovery = False,
     key: Keys = None,
     for_tests: Tests = False,
@@ -143,6 +154,7 @@ def env(
         descriptors=passphrase_fd or [],
         files=passphrase_file or [],
         passwords=password_file or [],
+        hostnames=hostname or [],
         recovery=recovery_key,
         keys=key,
         tests=for_tests,
@@ -160,6 +172,7 @@ def add(
     passphrase_fd: Descriptors = None,
     passphrase_file: Files = None,
     password_file: Passwords = None,
+    hostname: Hostnames = None,
     recovery_key: Recovery = False,
     key: Keys = None,
     for_tests: Tests = False,
@@ -180,6 +193,7 @@ def add(
         descriptors=passphrase_fd or [],
         files=passphrase_file or [],
         passwords=password_file or [],
+        hostnames=hostname or [],
         recovery=recovery_key,
         keys=key,
         tests=for_tests,

@@ -21,6 +21,7 @@ from builder.provision.apply import (
 from builder.provision.found import Found, look
 from builder.provision.identity import Identity, check_identity, identify, refuse_running_system
 from builder.provision.live import changing
+from builder.provision.persona import read_hostnames
 from builder.provision.replace import Job, Report, extents_for, replace_environment
 from builder.provision.seatdisk import open_seat
 from builder.seat.images import checked_image
@@ -43,6 +44,7 @@ def apply_command(
     descriptors: Sequence[str],
     files: Sequence[str],
     passwords: Sequence[str],
+    hostnames: Sequence[str],
     recovery: bool,
     erase: str,
     keys: Sequence[Path] | None,
@@ -60,6 +62,7 @@ def apply_command(
     images = {e.name: checked_image(project, e.profile, trusted, tools) for e in plan.environments}
     refuse_images(images, plan, tests=tests)
     names = [e.name for e in plan.environments]
+    named = read_hostnames(hostnames, names)
     edits = {name: edits_for(found) for name, found in read_for_all(passwords, profiles, tools).items()}
     with busy(project, identity):
         with reading(identity) as medium:
@@ -74,6 +77,7 @@ def apply_command(
                 tools=tools,
                 scratch=scratch_place(project, identity),
                 erase=Erase(erase),
+                hostnames=named,
             )
     text = f"{identity.path} is the seat {seat}: {size_text(report.written)} written and read back"
     data = {"seat": seat, "disk": identity.path, "written": report.written, "seconds": report.seconds}
@@ -90,6 +94,7 @@ def env_command(
     descriptors: Sequence[str],
     files: Sequence[str],
     passwords: Sequence[str],
+    hostnames: Sequence[str],
     recovery: bool,
     keys: Sequence[Path] | None,
     tests: bool,
@@ -108,6 +113,7 @@ def env_command(
         raise InputError(f"{name} is no environment of the seat {seat}", hint=f"there are: {known}")
     image = checked_image(project, environment.profile, keys or [project.root / "ci/keys"], tools)
     refuse_images({name: image}, plan, tests=tests)
+    hostname = read_hostnames(hostnames, [name]).get(name)
     hashes = read_for_all(passwords, {name: profiles[name]}, tools).get(name, {})
     with busy(project, identity), changing(identity, [name], tools) as medium:
         disk = open_seat(medium, identity.size)
@@ -133,6 +139,7 @@ def env_command(
                     keep=tuple(file.seat.environments[name].keep),
                     recovery=recovery,
                     passwords=hashes,
+                    hostname=hostname,
                     extents=extents_for(parse_size(size)) if size else None,
                     old=not new,
                 )

@@ -16,9 +16,10 @@ from builder.outputs.checksums import SUMS
 from builder.provision.found import Found
 from builder.provision.identity import Identity
 from builder.provision.journal import Journal
+from builder.provision.persona import Persona, edits_of, lay, new_persona
 from builder.provision.seatdisk import as_tags
 from builder.seat.images import Image
-from builder.seat.plan import Plan
+from builder.seat.plan import Environment, Plan
 from builder.seat.write import Erase, Materials, Report, Writer, check_materials
 from builder.tools import Tools
 from builder.volume import target as targets
@@ -88,6 +89,11 @@ class JournalledWriter(Writer):
 
     run: str = field(default_factory=lambda: uuid4().hex[:12])
     journal: Journal | None = None
+    personas: Mapping[str, Persona] = field(default_factory=dict)
+
+    def render(self, environment: Environment, overlay: Path) -> None:
+        super().render(environment, overlay)
+        lay(self.personas.get(environment.name, {}), overlay)
 
     def note(self, step: str, **data: object) -> None:
         if self.journal is not None:
@@ -123,13 +129,19 @@ def apply(
     tools: Tools,
     scratch: Path,
     erase: Erase = Erase.AUTO,
+    hostnames: Mapping[str, str] | None = None,
     medium: Medium | None = None,
 ) -> Report:
     """Write the seat to the disk. All that must be refused was refused; what it holds is lost.
 
-    ``medium`` is for tests. Raises BusyError where the disk is in use, MachineError where it fails.
+    ``hostnames`` are by environment; ``medium`` is for tests. Raises BusyError
+    where the disk is in use, MachineError where it fails.
     """
     check_materials(plan, materials)
+    named = hostnames or {}
+    personas = {e.name: new_persona(hostname=named.get(e.name)) for e in plan.environments}
+    edits = {name: {**materials.edits.get(name, {}), **edits_of(p)} for name, p in personas.items()}
+    materials = replace(materials, edits=edits)
     targets.refuse_size(replace(identity.target, is_device=True), plan.disk_size)
     remove_tree(scratch)
     scratch.mkdir(mode=0o700, parents=True)
@@ -140,9 +152,9 @@ def apply(
         disk = replace(identity.target, is_device=True)  # also a file is written in place, as the disk it is
         run = uuid4().hex[:12]
         marked = tagged(plan, materials.images, run)
-        return JournalledWriter(marked, materials, disk, medium, tools, scratch, run=run).write(
-            erase, identity.size
-        )
+        return JournalledWriter(
+            marked, materials, disk, medium, tools, scratch, run=run, personas=personas
+        ).write(erase, identity.size)
 
 
 def tagged(plan: Plan, images: Mapping[str, Image], run: str) -> Plan:

@@ -25,6 +25,7 @@ from builder.provision.apply import image_id, image_tags
 from builder.provision.bootfiles import BootFiles, entry_of, kernel_of, point_entry, remove_stale_kernels
 from builder.provision.journal import Run
 from builder.provision.keep import Kept
+from builder.provision.persona import Persona, edits_of, lay, new_persona, persona_in
 from builder.provision.seatdisk import NEW, PREVIOUS, SeatDisk, as_tags, new_lvm_id, opened
 from builder.provision.space import place_for, wipe_free
 from builder.seat.images import Image
@@ -58,6 +59,8 @@ class Job:
     recovery: bool = False
     passwords: Hashes = field(default_factory=dict)
     """Hashes of users' passwords that are given anew; others are taken over from the old environment."""
+    hostname: str | None = None
+    """A host name that is given anew; else that of the old environment stays, or the image's."""
     extents: int | None = None
     old: bool = True
 
@@ -119,6 +122,7 @@ class Replacement:
         self.report = Report(uuid4().hex[:12])
         self.written: list[Written] = []
         self.passwords: Hashes = job.passwords
+        self.persona: Persona = {}
 
     def perform(self) -> Report:
         pending = unfinished(self.disk, self.job.name)
@@ -139,6 +143,7 @@ class Replacement:
                 kept = Kept(old, self.job.keep) if old and self.job.keep else None
                 users = users_of(self.job.profiles[self.job.name])
                 self.passwords = (hashes_in(old, users) if old else {}) | dict(self.job.passwords)
+                self.persona = new_persona(hostname=self.job.hostname, old=persona_in(old) if old else None)
                 self.prepare()
                 self.write(kept, state)
                 self.switch()
@@ -269,8 +274,9 @@ class Replacement:
     def make_filesystem(self, size: int, kept: Kept | None) -> Path:
         job = self.job
         overlay, path = self.scratch / "overlay", self.scratch / "filesystem"
-        edits = edits_for(self.passwords)
+        edits = edits_for(self.passwords) | edits_of(self.persona)
         render_overlay(job.plan, job.profiles, job.name, overlay)
+        lay(self.persona, overlay, without=kept.roots if kept else ())
         ext4.make(
             self.tools,
             path,

@@ -304,7 +304,7 @@ class Writer:
     def make_filesystem(self, environment: Environment) -> Path:
         image = self.materials.images[environment.name]
         overlay = self.scratch / f"{environment.name}.overlay"
-        render_overlay(self.plan, self.materials.profiles, environment.name, overlay)
+        self.render(environment, overlay)
         path, edits = self.scratch / f"{environment.name}.ext4", self.materials.edits.get(environment.name)
         ext4.make(
             self.tools,
@@ -317,6 +317,10 @@ class Writer:
             epoch=image.epoch,
         )
         return path
+
+    def render(self, environment: Environment, overlay: Path) -> None:
+        """Make what goes over an environment's image."""
+        render_overlay(self.plan, self.materials.profiles, environment.name, overlay)
 
     def write_environments(self, made: Mapping[str, "Future[Path]"], report: Report, *, dense: bool) -> None:
         for environment in self.plan.environments:
