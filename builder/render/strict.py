@@ -78,8 +78,7 @@ def render_strict(profile: Profile, dest: Path) -> None:
     made += ["char-input"] if profile.devices.input else []
     values = {
         "name": profile.machine,
-        "needs": [BROKER] if profile.devices.input else [],
-        "waits": [GPU] if profile.devices.gpu else [],
+        "waits": [*([BROKER] if profile.devices.input else []), *([GPU] if profile.devices.gpu else [])],
         "nodes": [*made, *profile.devices.extra],
         "sound": profile.audio.server is not AudioServer.NONE,
     }

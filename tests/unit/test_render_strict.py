@@ -145,6 +145,10 @@ def test_the_container_starts_after_its_devices_and_those_after_the_broker(tmp_p
     tree = bundle(tmp_path) / "etc/systemd/system"
     container = (tree / "systemd-nspawn@work.service.d/50-seatsmith.conf").read_text()
     devices = (tree / "seatsmith-devices@work.service.d/50-seatsmith.conf").read_text()
-    for text, unit in ((container, "seatsmith-devices@work.service"), (devices, "seatsmith-broker.service")):
-        assert f"Requires={unit}\n" in text
-        assert f"After={unit}\n" in text
+    assert "Requires=seatsmith-devices@work.service\nAfter=seatsmith-devices@work.service\n" in container
+    assert "Wants=seatsmith-broker.service\nAfter=seatsmith-broker.service\n" in devices
+
+
+def test_the_broker_can_be_restarted_without_the_container(tmp_path: Path) -> None:
+    found = [p for p in (bundle(tmp_path) / "etc/systemd/system").rglob("*.conf")]
+    assert all("Requires=seatsmith-broker" not in path.read_text() for path in found)
