@@ -3,5 +3,5 @@
 This package runs on the seat, by the distribution's Python and python-evdev: nothing here may import the
 rest of ``builder``. ``router`` decides, and knows no device; ``shapes`` says which virtual devices there
 are; ``real``, ``clones`` and ``service`` do the work; ``nodes`` is a program of its own, which makes an
-environment's device nodes. No host bundle carries it yet (docs/isolation.md).
+environment's device nodes.
 """
