@@ -29,34 +29,30 @@ def register(app: typer.Typer) -> None:
 @contextmanager
 def seat_and_tools(seat: str, *, full: bool, host: str | None) -> Iterator[tuple["Subject", "Tools"]]:
     """The written seat, with its kernel unpacked for as long as it is used."""
-    import tempfile
-    from pathlib import Path
-
+    from builder.machine.places import private_directory
     from builder.machine.seatdisk import written_seat
     from builder.project import find_project
     from builder.tools import ensure_tools
 
     tools = ensure_tools()
-    with tempfile.TemporaryDirectory(prefix="seatsmith-kernel-") as folder:
-        yield written_seat(find_project(), seat, tools, Path(folder), full=full, host=host), tools
+    with private_directory("kernel") as folder:
+        yield written_seat(find_project(), seat, tools, folder, full=full, host=host), tools
 
 
 @contextmanager
 def seat_around(profile: str, *, full: bool) -> Iterator[tuple["Subject", "Tools"]]:
     """A seat made up for one profile, written now."""
-    import tempfile
-    from pathlib import Path
-
+    from builder.machine.places import private_directory
     from builder.machine.seatdisk import written_seat
     from builder.machine.tryseat import seat_name, try_project, write_try_seat
     from builder.project import find_project
     from builder.tools import ensure_tools
 
     tools = ensure_tools()
-    with tempfile.TemporaryDirectory(prefix="seatsmith-try-") as folder:
-        project = try_project(find_project(), profile, Path(folder) / "project")
+    with private_directory("try") as folder:
+        project = try_project(find_project(), profile, folder / "project")
         write_try_seat(project, profile)
-        yield written_seat(project, seat_name(profile), tools, Path(folder), full=full), tools
+        yield written_seat(project, seat_name(profile), tools, folder, full=full), tools
 
 
 def boot_test(
@@ -79,7 +75,7 @@ def boot_test(
     interactive: Annotated[
         bool, typer.Option("--interactive", help="Bring the seat up and give a Python prompt instead.")
     ] = False,
-    workers: Annotated[int, typer.Option("--workers", "-n", min=1, help="Virtual PCs at a time.")] = 1,
+    workers: Annotated[int, typer.Option("--workers", "-n", min=1, help="Virtual PCs at a time.")] = 2,
     host: Host = None,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:

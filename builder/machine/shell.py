@@ -1,5 +1,6 @@
 """What can a test ask of the host or of one container: run this, wait for that unit, file or port?"""
 
+import os
 import shlex
 import time
 from abc import ABC, abstractmethod
@@ -10,16 +11,26 @@ from builder.machine.errors import Unmet
 
 WAIT = 120.0  # seconds; emulated guests on a busy machine are slow, and a panic ends a wait anyway
 POLL = 0.3
+SLOWEST = 4.0
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def until(probe: Callable[[], object], what: str, *, timeout: float, poll: float = POLL) -> None:
-    """Ask ``probe`` until its answer is true. Raises Unmet naming ``what`` after ``timeout`` seconds."""
-    deadline = time.monotonic() + timeout
+    """Ask ``probe`` until its answer is true. Raises Unmet naming ``what`` after ``timeout`` seconds.
+
+    They are those of a machine that has nothing else to do; a busy one is given more.
+    """
+    began = time.monotonic()
     while not probe():
-        if time.monotonic() > deadline:
-            raise Unmet(f"{what}: not within {timeout:.0f} s")
+        waited = time.monotonic() - began
+        if waited > timeout * slowness():
+            raise Unmet(f"{what}: not within {waited:.0f} s")
         time.sleep(poll)
+
+
+def slowness() -> float:
+    """How many times longer than on an idle machine things may take now."""
+    return min(SLOWEST, max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1)))
 
 
 class Shell(ABC):
