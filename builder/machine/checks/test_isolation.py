@@ -12,6 +12,7 @@ SERVE = (
     "setsid -f timeout 60 /usr/bin/python3 -c 'import socket; "
     's=socket.create_server(("{address}",{port})); c=s.accept()[0]; c.sendall(b"hello\\n")\' >/dev/null 2>&1'
 )
+EVENT_NODES = "ls -d /dev/input/event*"
 TRY_PROBES = (  # prints those that open, and then all
     "for n in probe-*; do if ( exec 9<$n ) 2>/dev/null; then echo $n; fi; done; echo tried probe-*"
 )
@@ -35,7 +36,8 @@ def test_device_database(seat: SeatInTest) -> None:
 )
 def test_foreign_devices(seat: SeatInTest, evidence: Evidence) -> None:
     host, inside = seat.host.shell, seat.guest_shell
-    own = {"tty": f"/dev/tty{seat.guest.vt}", "input": "/dev/input/event0", "graphics": "/dev/dri/card0"}
+    event = inside.run_confined(f"{EVENT_NODES} | head -n1").output.strip()
+    own = {"tty": f"/dev/tty{seat.guest.vt}", "input": event, "graphics": "/dev/dri/card0"}
     for what, path in own.items():
         assert inside.run_confined(f"exec 9<>{path}").status == 0, f"its own {what}, {path}, does not open"
     # The nodes are made by the host on the container's disk, where its own root could not make them.
@@ -55,11 +57,15 @@ def test_foreign_devices(seat: SeatInTest, evidence: Evidence) -> None:
 
 
 def foreign_nodes(seat: SeatInTest) -> list[tuple[str, str, int, int]]:
-    """Path, type, major and minor number of devices that are none of the container's business."""
+    """Path, type, major and minor number of devices that are none of the container's business.
+
+    A strict container has input devices of its own, and the real ones are among the others.
+    """
     terminals = [f"/dev/tty{n}" for n in (1, *(d.vt for d in seat.desktops if d is not seat.guest))]
-    listed = " ".join(
-        [*terminals, "/dev/mem", "/dev/vcsa1", "/dev/uinput", "/dev/fb0", "/dev/snd/controlC0"]
-    )
+    events = set(seat.host.shell.succeed(EVENT_NODES).split())
+    events -= set(seat.guest.shell.succeed(EVENT_NODES).split())
+    others = ["/dev/mem", "/dev/vcsa1", "/dev/uinput", "/dev/fb0", "/dev/snd/controlC0", *sorted(events)]
+    listed = " ".join([*terminals, *others])
     text = seat.host.shell.run(f"stat -c '%n|%F|%Hr|%Lr' {listed} /dev/vd* /dev/dm-* 2>/dev/null").output
     rows = [line.split("|") for line in text.splitlines()]
     return [(path, "b" if "block" in kind else "c", int(a), int(b)) for path, kind, a, b in rows]
