@@ -1,0 +1,69 @@
+"""``seatsmith installer``: make the stick that turns a bare PC into a seat; and what runs on it."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from builder.cli.output import show
+from builder.cli.seat import Json, Keys
+
+Seat = Annotated[str, typer.Argument(help="The seat's name: a file below profiles/seats/.")]
+
+installer_app = typer.Typer(no_args_is_help=True, help="The stick that turns a bare PC into a seat.")
+
+
+def register(app: typer.Typer) -> None:
+    installer_app.command("build")(build)
+    installer_app.command("run")(run)
+    app.add_typer(installer_app, name="installer")
+
+
+def build(
+    seat: Seat,
+    answers: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Answers to sign with it: an unattended installer.")
+    ] = None,
+    no_images: Annotated[
+        bool, typer.Option("--no-images", help="Leave the images away: the answers have a `url:`.")
+    ] = False,
+    secure_boot_key: Annotated[
+        Path | None, typer.Option(metavar="PEM", help="Sign the UKI for Secure Boot with this key.")
+    ] = None,
+    secure_boot_certificate: Annotated[
+        Path | None, typer.Option(metavar="PEM", help="The certificate that firmware has of it.")
+    ] = None,
+    to: Annotated[
+        Path | None, typer.Option(metavar="DIRECTORY", help="Default: dist/installers/SEAT.")
+    ] = None,
+    key: Keys = None,
+    json: Json = False,
+) -> None:
+    """Make UKI and stick of a seat's installer from dist/installer and the seat's images, and sign them."""
+    from builder.cli.installer_build import build_command
+
+    data, text = build_command(
+        seat,
+        answers,
+        with_images=not no_images,
+        secure_boot=(secure_boot_key, secure_boot_certificate),
+        to=to,
+        keys=key,
+    )
+    show(data, text, as_json=json)
+
+
+def run(
+    stick: Annotated[Path, typer.Option(metavar="DIRECTORY", help="Where the stick is mounted.")],
+    disk: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="DISK|FILE", help="Offer only these disks (default: all of this machine)."),
+    ] = None,
+    power: Annotated[
+        bool, typer.Option("--power", help="Restart or switch off this machine at the end.")
+    ] = False,
+) -> None:
+    """Provision the seat that the installer is for: what its stick does after it was started."""
+    from builder.cli.installer_run import run_command
+
+    run_command(stick, disk, power=power)
