@@ -19,12 +19,13 @@ def main() -> int:
     broker = Broker(clones, router, ActiveTerminal(), Devices(uinput.shape_of))
     broker.look_around()
     clones.wait_for_udev()
+    broker.begin(monitor)
     sdnotify.notify("READY=1")
     try:
-        broker.run(monitor)
+        while True:
+            broker.turn(monitor)
     except KeyboardInterrupt:
         return 0
-    return 0
 
 
 if __name__ == "__main__":

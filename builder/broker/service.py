@@ -68,12 +68,8 @@ class Broker:
         self.lights: dict[int, str] = {}
         self.watch_lights()
 
-    def run(self, monitor: Changes) -> None:
-        self.begin_turns(monitor)
-        while True:
-            self.turn(monitor)
-
-    def begin_turns(self, monitor: Changes) -> None:
+    def begin(self, monitor: Changes) -> None:
+        """Take notice of the terminal and of devices; from the first ``turn`` on, events are passed on."""
         self.poll.register(self.terminal.fileno(), select.EPOLLPRI)
         self.poll.register(monitor.fileno(), select.EPOLLIN)
         self.switch()

@@ -130,7 +130,7 @@ class Desk:
         self.devices = FakeDevices()
         clones = Clones(list(TERMINALS.values()), {}, self.maker)
         self.broker = Broker(clones, Router(TERMINALS), self.terminal, self.devices)
-        self.broker.begin_turns(self.monitor)
+        self.broker.begin(self.monitor)
 
     def plug(self, node: str, shape: Shape) -> None:
         self.devices.shapes[node] = shape
