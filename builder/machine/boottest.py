@@ -32,6 +32,7 @@ class Wanted:
     quick: bool = False
     workers: int = 1
     defects: bool = False
+    fault: tuple[str, str, str] | None = None
 
 
 def boot_test(
@@ -106,6 +107,7 @@ def run_checks(
         only=wanted.only,
         quick=wanted.quick,
         defects=wanted.defects,
+        fault=wanted.fault,
     )
     job_file.write_text(job.model_dump_json())
     job_file.chmod(0o600)  # it holds the passphrase

@@ -14,8 +14,10 @@ INPUT_PORTS = 6  # PCIe root ports: a PCI device can only be plugged into a free
 
 # The guest's clock follows the emulated HPET, which a snapshot rolls back with everything else; the
 # processor's own counter would jump. Speculation guards cost much under emulation and protect nobody here.
+# On a busy machine a disk may take longer to be found than the 90 s after which systemd gives up.
 TEST_KERNEL_OPTIONS = (
-    "console=tty0 console=ttyS0,115200 clocksource=hpet tsc=unstable mitigations=off audit=0"
+    "console=tty0 console=ttyS0,115200 clocksource=hpet tsc=unstable mitigations=off audit=0 "
+    "systemd.default_device_timeout_sec=600"
 )
 
 

@@ -21,6 +21,8 @@ class Job(Frozen):
     """Leave out what takes long."""
     defects: bool = False
     """Seed each check's defect first, and expect it to be noticed."""
+    fault: tuple[str, str, str] | None = None
+    """What happens before one check: its id, ``host`` or ``guest``, and a command there."""
 
     @property
     def abilities(self) -> set[str]:

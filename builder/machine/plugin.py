@@ -92,7 +92,10 @@ def seat(request: pytest.FixtureRequest, bench: Bench) -> Iterator[SeatInTest]:
     evidence.record.setup = time.monotonic() - started
     request.node.stash[EVIDENCE] = evidence
     if job.defects:
-        break_something(request.node, seat)
+        mark = request.node.get_closest_marker("defect")
+        break_something(seat, *mark.args)
+    if job.fault and job.fault[0] == check_id(request.node):
+        break_something(seat, *job.fault[1:])
     try:
         yield seat
     finally:
@@ -126,11 +129,8 @@ def evidence(request: pytest.FixtureRequest, seat: SeatInTest) -> Evidence:
     return request.node.stash[EVIDENCE]  # type: ignore[no-any-return]
 
 
-def break_something(item: pytest.Item, seat: SeatInTest) -> None:
-    """Seed the defect that the check must notice."""
-    mark = item.get_closest_marker("defect")
-    assert mark is not None
-    where, what = mark.args
+def break_something(seat: SeatInTest, where: str, what: str) -> None:
+    """Seed a defect: run a command on the host or in the first container."""
     shell = seat.host.shell if where == "host" else seat.guest.shell
     names = {"guest": seat.guest.name, "third": seat.containers[-1].name}
     shell.succeed(re.sub(r"\{(guest|third)\}", lambda found: names[found.group(1)], what), timeout=120)
