@@ -23,7 +23,8 @@ from builder.tools import Tools, ensure_tools
 
 LEVELS = (3, 1, 19)  # how images are compressed: mkosi's default first
 PATCH_LEVEL = 3
-WINDOW = ["--long=31", "--memory=4096MB"]  # a patch refers to all of the old archive
+LARGEST = 1 << 31  # bytes of an archive; zstd's largest window, and a patch refers to all of the old archive
+WINDOW = ["--long=31", "--memory=2048MB"]
 WORTH = 0.7  # a patch that is larger than this part of the image is not kept
 
 
@@ -42,6 +43,11 @@ def make_delta(
         old_tar, new_tar = Path(scratch) / "old.tar", Path(scratch) / "new.tar"
         expand(tools, old_image, old_tar)
         expand(tools, new_image, new_tar)
+        if max(old_tar.stat().st_size, new_tar.stat().st_size) > LARGEST:
+            ui.current().say(
+                "  zstd makes no patch of an archive of more than 2 GiB; updates fetch the whole image"
+            )
+            return None
         level = compression_level(tools, new_tar, new_image)
         if level is None:
             return None
@@ -93,9 +99,13 @@ def apply_deltas(
     sha256: str,
     meter: ui.Meter,
     *,
+    most: int,
     tools: Tools | None = None,
 ) -> bool:
-    """Make ``target`` from the image in ``current`` and a patch; False where that does not come off."""
+    """Make ``target`` from the image in ``current`` and a patch; False where that does not come off.
+
+    ``most`` is how many bytes the unpacked archive may have.
+    """
     delta = usable(release, current)
     if delta is None:
         return False
@@ -106,8 +116,9 @@ def apply_deltas(
             where = f"{name}/extra/{delta.file}"
             site.download(where, patch, sha256=delta.sha256, size=delta.size, limit=delta.size, meter=meter)
             expand(tools, main_image(image_files(current)), old_tar)
+            limited: list[Arg] = ["prlimit", f"--fsize={most}"]  # a small patch can claim to be a huge file
             argv: list[Arg] = ["zstd", "-q", "-d", *WINDOW, f"--patch-from={old_tar}", patch, "-o", new_tar]
-            tools.run(argv, network=False)
+            tools.run([*limited, *argv], network=False)
             made = Path(scratch) / "image"
             compress(tools, new_tar, made, level_of(delta))
             if file_digest(made) == sha256:

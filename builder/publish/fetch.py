@@ -115,7 +115,7 @@ class Site:
     def blocks(self, name: str, offset: int) -> Iterator[bytes]:
         """The content from ``offset`` on. Raises MachineError for what cannot be read."""
         if self.local is not None:
-            yield from local_blocks(self.local / name, offset)
+            yield from local_blocks(self.local, name, offset)
             return
         import httpx
 
@@ -139,8 +139,16 @@ class Site:
             raise MachineError(f"{url}: {type(e).__name__}: {e}".rstrip(": ")) from e
 
 
-def local_blocks(path: Path, offset: int) -> Iterator[bytes]:
+def local_blocks(root: Path, name: str, offset: int) -> Iterator[bytes]:
+    """Content of a file below ``root``, which may be anybody's: a stick, a network share.
+
+    Raises TrustError for a link that leads out of there and for what is no file, such as a pipe.
+    """
+    path = root / name
     try:
+        real = path.resolve(strict=True)
+        if not real.is_relative_to(root.resolve()) or not real.is_file():
+            raise TrustError(f"{path} is no file of the published directory")
         with path.open("rb") as f:
             f.seek(offset)
             while block := f.read(CHUNK):

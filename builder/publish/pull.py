@@ -157,7 +157,8 @@ def fetch_release(
         if role_of(file) == "image" and release.deltas and not (made / file).exists():
             from builder.publish.delta import apply_deltas
 
-            if apply_deltas(site, release, name, current, made / file, digests[file], meter):
+            most = Limits(unpacked=policy.unpacked).allowed(sizes[file])
+            if apply_deltas(site, release, name, current, made / file, digests[file], meter, most=most):
                 continue
         fetch_one(site, f"{base}/{file}", made / file, digests[file], sizes[file], policy.limit, meter)
     return digests

@@ -42,6 +42,10 @@ class Limits:
     window: int = 1 << 27
     """Bytes of memory that decompression may ask for: what zstd(1) allows by default."""
 
+    def allowed(self, compressed: int) -> int:
+        """Bytes that so many compressed ones may become."""
+        return min(self.unpacked, (64 << 20) + self.ratio * compressed)
+
 
 @dataclass(frozen=True)
 class Member:
@@ -133,8 +137,7 @@ class Bounded:
     def read(self, size: int) -> bytes:
         block = self.stream.read(size)
         self.done += len(block)
-        allowed = (64 << 20) + self.limits.ratio * self.compressed.tell()
-        if self.done > min(self.limits.unpacked, allowed):
+        if self.done > self.limits.allowed(self.compressed.tell()):
             raise TrustError(
                 f"{self.archive.name}: unpacks to more than {self.done} bytes, which is no plausible image",
             )

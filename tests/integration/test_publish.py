@@ -1,6 +1,7 @@
 """Does a seat take exactly what was published, and nothing that a mirror or an attacker makes of it?"""
 
 import json
+import os
 import shutil
 import tarfile
 from dataclasses import replace
@@ -10,66 +11,21 @@ from pathlib import Path
 import pytest
 
 from builder.errors import InputError, SeatsmithError, TrustError
+from builder.outputs.checksums import write_checksums
 from builder.outputs.provenance import GitState
 from builder.outputs.release import mark_test_release
 from builder.outputs.sign import sign_checksums, sign_file
+from builder.outputs.verify import Report
 from builder.publish import freshness, index, site
-from builder.publish.index import Index, index_text, parse_index
-from builder.publish.pull import Policy, Pulled, pull
-from builder.publish.site import Terms, publish
+from builder.publish.index import index_text, parse_index
+from builder.publish.site import publish
 from builder.standin.server import serve
 from builder.tools import Tools
 from tests.support.gpgkeys import KeyMaker, TestKey
+from tests.support.publisher import FIRST, SECOND, Publisher
 from tests.support.results import entry, pack, record, tree, write_result
 
 pytestmark = pytest.mark.tools
-
-FIRST, SECOND = "2026.11.01", "2026.11.08"
-
-
-class Publisher:
-    """A published directory, and a seat that pulls from it."""
-
-    def __init__(self, place: Path, key: TestKey) -> None:
-        self.place, self.key = place, key
-        self.root = place / "www"
-        self.state = place / "state/pulled.json"
-        self.seat = place / "seat/work"
-
-    def terms(self, **how: object) -> Terms:
-        return Terms(str(self.key.secret), [self.key.public.read_bytes()], **how)  # type: ignore[arg-type]
-
-    def publish(self, version: str | None, *, key: TestKey | None = None, **what: object) -> Index:
-        """Sign a small result and publish it; without a version, renew the index."""
-        results = []
-        if version is not None:
-            result = self.place / "dist" / version
-            shutil.rmtree(result, ignore_errors=True)
-            write_result(result, record(version=version), **what)  # type: ignore[arg-type]
-            sign_checksums(result, str((key or self.key).secret))
-            results = [result]
-        return publish(self.root, results, self.terms())
-
-    def pull(self, url: str | None = None, **policy: object) -> Pulled:
-        return pull(
-            url or str(self.root),
-            "work",
-            self.seat,
-            keys=[self.key.public.read_bytes()],
-            state=self.state,
-            policy=Policy(**policy),  # type: ignore[arg-type]
-        )
-
-    def refused(self, words: str, **policy: object) -> None:
-        """The seat refuses with these words, and keeps what it had."""
-        before = sorted(p.name for p in self.seat.iterdir()) if self.seat.exists() else None
-        with pytest.raises(TrustError) as caught:
-            self.pull(**policy)
-        assert words in caught.value.message
-        assert before == (sorted(p.name for p in self.seat.iterdir()) if self.seat.exists() else None)
-
-    def release(self, version: str = FIRST) -> Path:
-        return self.root / "work" / version
 
 
 @pytest.fixture
@@ -271,3 +227,65 @@ def test_the_memory_names_release_and_publisher(publisher: Publisher) -> None:
     (known,) = json.loads(publisher.state.read_text()).values()
     assert known["url"] == str(publisher.root)
     assert known["releases"]["work"]["version"] == FIRST
+
+
+def test_an_index_that_is_a_link_out_of_a_local_mirror_is_not_followed(
+    publisher: Publisher, tmp_path: Path
+) -> None:
+    index = publisher.root / "index.json"
+    secret = tmp_path / "secret"
+    index.rename(secret)
+    index.symlink_to(secret)
+    publisher.refused("is no file of the published directory")
+    index.unlink()
+    index.symlink_to("/dev/zero")
+    publisher.refused("is no file of the published directory")
+
+
+def test_a_pipe_in_a_local_mirror_does_not_keep_a_seat_waiting(publisher: Publisher) -> None:
+    image = publisher.release() / f"work_{FIRST}_x86-64.tar.zst"
+    image.unlink()
+    os.mkfifo(image)
+    publisher.refused("is no file of the published directory")
+
+
+def test_a_publisher_replaces_a_link_for_an_index_and_not_what_it_points_to(
+    publisher: Publisher, tmp_path: Path
+) -> None:
+    index, other = publisher.root / "index.json", tmp_path / "other"
+    index.rename(other)
+    before = other.read_bytes()
+    index.symlink_to(other)
+    publisher.publish(SECOND)
+    assert other.read_bytes() == before
+    assert not index.is_symlink()
+
+
+def test_a_signed_release_whose_provenance_names_another_lock_is_refused(
+    publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the publisher, and if he was made to publish it, by the seat."""
+    result = publisher.place / "dist" / SECOND
+    write_result(result, record(version=SECOND))
+    (result / "work.lock").write_text('{"profile": "work"}\n')
+    write_checksums(result)
+    sign_checksums(result, str(publisher.key.secret))
+    with pytest.raises(TrustError, match="names another lock"):
+        publish(publisher.root, [result], publisher.terms())
+    forced = Report(result, profile="work", version=SECOND, source="upstream")
+    monkeypatch.setattr(site, "verified", lambda *_: forced)
+    publish(publisher.root, [result], publisher.terms())
+    publisher.refused("names another lock than the one here")
+
+
+def test_a_frozen_mirror_is_noticed_when_its_index_runs_out(
+    publisher: Publisher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mirror that shows the first release for ever, while the publisher has long gone on."""
+    frozen = tmp_path / "frozen"
+    shutil.copytree(publisher.root, frozen)
+    publisher.publish(SECOND)
+    assert publisher.pull(str(frozen)).release.version == FIRST, "it cannot be told yet"
+    monkeypatch.setattr(freshness, "now", lambda: index.now() + timedelta(days=31))
+    with pytest.raises(TrustError, match="the mirror may be holding updates back"):
+        publisher.pull(str(frozen))
