@@ -107,7 +107,7 @@ def boot_test(
         wanted = Wanted(only=tuple(only or ()), quick=quick, workers=workers, defects=defects)
         report = test(subject, tools, folder, wanted=wanted, say=say)
     count = len(report.records)
-    text = f"{count - len(report.failed)} of {count} passed; {report.page}"
+    text = f"{count - len(report.failed)} of {count} passed{report.took}; {report.page}"
     rows = [record.model_dump(include={"id", "title", "outcome", "message"}) for record in report.records]
     show({"seat": subject.name, "ok": report.ok, "report": report.page, "checks": rows}, text, as_json=json)
     if not report.ok:

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +40,7 @@ def boot_test(
     subject: Subject, tools: Tools, folder: Path, *, wanted: Wanted = Wanted(), say: Say = print
 ) -> Report:
     """Boot the seat once, run the checks from its ready state, and leave the report in ``folder``."""
+    began = time.monotonic()
     folder.mkdir(parents=True, exist_ok=True)
     clear(folder)
     with private_directory(f"{subject.name}-boot-test") as place:
@@ -49,7 +51,8 @@ def boot_test(
     records = [boot, *read_records(folder)]
     if boot.outcome == "passed" and wanted.only and len(records) == 1:
         raise UsageError(f"no check is called {' or '.join(wanted.only)}", hint="see docs/boot-tests.md")
-    report = Report(seat=subject.name, folder=folder, records=records, timeline=folder / "boot.json")
+    took = time.monotonic() - began
+    report = Report(subject.name, folder, records, timeline=folder / "boot.json", seconds=took)
     write_report(report)
     return report
 

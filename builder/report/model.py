@@ -14,6 +14,16 @@ class Report:
     folder: Path
     records: list[CheckRecord]
     timeline: Path
+    seconds: float | None = None
+    """From the start to the end of the whole run."""
+
+    @property
+    def took(self) -> str:
+        """`` in 7 min 31 s``, or nothing where it is not known."""
+        if self.seconds is None:
+            return ""
+        minutes, seconds = divmod(round(self.seconds), 60)
+        return f" in {minutes} min {seconds:02d} s"
 
     @property
     def failed(self) -> list[CheckRecord]:

@@ -41,6 +41,7 @@ def page(report: Report) -> str:
     return template.render(
         seat=report.seat,
         ok=report.ok,
+        took=report.took,
         passed=len(report.records) - len(report.failed),
         failed=len(report.failed),
         groups=grouped(report.records),

@@ -1,6 +1,7 @@
 """Does a boot test's report say what happened, and do checks that cannot fail get found out?"""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -46,6 +47,12 @@ def test_the_page_has_its_pictures_inside_and_escapes_what_guests_said(tmp_path:
     assert "<script>" not in text
     assert "the &lt;screen&gt;" in text
     assert not made.ok
+
+
+def test_the_page_says_how_long_the_run_took(tmp_path: Path) -> None:
+    made = report(tmp_path, record(tmp_path))
+    assert "1 passed, 0 failed<" in made.page.read_text()
+    assert "1 passed, 0 failed in 7 min 05 s<" in page(replace(made, seconds=424.7))
 
 
 def test_a_run_passes_only_if_something_ran_and_all_of_it_passed(tmp_path: Path) -> None:
