@@ -24,9 +24,13 @@ def run_cli(argv: list[str]) -> int:
     debug = "--debug" in argv
     if debug:
         logging.basicConfig(level=logging.DEBUG, format="%(relativeCreated)7.0f ms %(name)s: %(message)s")
-    from builder.cli import app
+    from builder.quick import answered
 
     try:
+        if answered(argv):
+            return int(ExitCode.OK)
+        from builder.cli import app
+
         app(args=argv, prog_name="seatsmith", standalone_mode=True)
     except SystemExit as e:
         if e.code == ExitCode.INTERRUPTED:  # typer's answer to KeyboardInterrupt

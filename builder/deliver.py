@@ -3,38 +3,33 @@
 import json
 import os
 import shutil
-from dataclasses import dataclass
+import time
 from pathlib import Path
 from typing import Any
 
+from builder.distro import backend
 from builder.errors import InputError
 from builder.files import atomic_path, json_digest, linked, write_json
 from builder.image import (
     Artifacts,
     build_artifacts,
+    current,
     image_key,
     lock_path,
+    mirrored_indexes,
     obtain_lock,
     source_for,
     version_of,
 )
-from builder.profile import Profile, resolve_profile
+from builder.lock import Lock, read_lock
+from builder.profile import Profile, load_profile, resolve_profile
 from builder.project import Project
+from builder.sources import Source
+from builder.standin import ensure_mirror
+from builder.standin.mirror import MIRROR_SAYS
+from builder.uptodate import Delivery, Request, inputs_state, published, remember
 
 SIGNING_KEY = "SIGNING_KEY"
-
-
-@dataclass(frozen=True)
-class Delivery:
-    """What ``seatsmith image`` left in dist/NAME."""
-
-    place: Path
-    files: list[Path]
-    version: str
-    source: str
-    signed: bool
-    fresh: bool
-    """False where dist/NAME already held this very result."""
 
 
 def deliver(
@@ -47,14 +42,23 @@ def deliver(
     version: str | None = None,
 ) -> Delivery:
     """Build a profile's image where needed and put it into dist/NAME; an older result stays until then."""
-    lock = obtain_lock(project, profile, source_for(profile, source), locked=locked)
+    origin = source_for(profile, source)
+    made = delivered(project, profile, origin, locked=locked, force=force, version=version)
+    request = Request(profile.name, source, version, os.environ.get(SIGNING_KEY, ""))
+    note(project, request, origin, made)
+    return made
+
+
+def delivered(
+    project: Project, profile: Profile, source: Source, *, locked: bool, force: bool, version: str | None
+) -> Delivery:
+    lock = obtain_lock(project, profile, source, locked=locked)
     version = version or version_of(lock)
-    key = image_key(project, profile, lock, version)
     signing = os.environ.get(SIGNING_KEY, "")
-    place = project.dist / profile.name
-    identity = {"image": key, "signing": json_digest(signing)}
-    state = project.cache / "state" / f"{profile.name}-{json_digest(os.fspath(place))[:16]}.json"
     signed = bool(signing)
+    place = project.dist / profile.name
+    identity = identity_of(project, profile, lock, version, signing)
+    state = state_path(project, place)
     if not force and is_current(state, identity, place):
         return Delivery(place, published(place), version, lock.source, signed, fresh=False)
     artifacts = build_artifacts(project, profile, lock, version=version, force=force)
@@ -67,6 +71,37 @@ def deliver(
             sign_checksums(made, signing)
     write_json(state, {"identity": identity, "files": stamps(place)})
     return Delivery(place, published(place), version, lock.source, signed, fresh=True)
+
+
+def identity_of(
+    project: Project, profile: Profile, lock: Lock, version: str, signing: str
+) -> dict[str, str]:
+    """What tells one result from another."""
+    return {"image": image_key(project, profile, lock, version), "signing": json_digest(signing)}
+
+
+def state_path(project: Project, place: Path) -> Path:
+    return project.cache / "state" / f"{place.name}-{json_digest(os.fspath(place))[:16]}.json"
+
+
+def note(project: Project, request: Request, source: Source, made: Delivery) -> None:
+    """Work out once more, now that everything is there, that ``made`` is what was asked for, and note it."""
+    began = time.time_ns()
+    profile = load_profile(project, request.profile)
+    locked = lock_path(project, profile, source)
+    lock = read_lock(locked)
+    inputs = [*inputs_of(project, profile).values(), locked]
+    if source is Source.STANDIN:
+        inputs += [ensure_mirror().root / MIRROR_SAYS, *mirrored_indexes(lock)]
+    before = inputs_state(project, inputs)
+    identity = identity_of(project, profile, lock, made.version, request.signing)
+    if (
+        made.version == (request.version or version_of(lock))
+        and current(lock)
+        and is_current(state_path(project, made.place), identity, made.place)
+    ):
+        url = backend(profile.distribution).probe_url
+        remember(project, request, made, inputs=inputs, probe_url=url, before=before, began=began)
 
 
 def fill(project: Project, profile: Profile, artifacts: Artifacts, made: Path) -> None:
@@ -105,10 +140,6 @@ def inputs_of(project: Project, profile: Profile) -> dict[str, Path]:
         places.append(project.profiles / profile.files)
     places += [project.profiles / repository.key for repository in profile.repositories]
     return {place.relative_to(project.root).as_posix(): place for place in places}
-
-
-def published(place: Path) -> list[Path]:
-    return sorted(path for path in place.iterdir() if path.is_file())
 
 
 def stamps(place: Path) -> dict[str, list[int]]:

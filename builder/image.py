@@ -26,7 +26,7 @@ from builder.files import (
     tree_digest,
     write_json,
 )
-from builder.lock import Lock, read_lock, write_lock
+from builder.lock import Lock, LockedFile, read_lock, write_lock
 from builder.profile import Profile, resolve_profile
 from builder.project import Project
 from builder.run import Arg, ProgramError, run, tail_of
@@ -140,12 +140,21 @@ def current(lock: Lock) -> bool:
         return True
     from builder.standin import ensure_mirror
 
-    root = ensure_mirror().root
-    for file in lock.by_kind("database", "index"):
-        place = root / lock.mirrors[file.repository].removeprefix(STANDIN_SCHEME) / file.path
+    for place, file in mirrored_indexes(lock).items():
         if place.is_file() and file_digest(place) != file.sha256:
             return False
     return lock.snapshot == ensure_mirror().date.replace("/", "-")
+
+
+def mirrored_indexes(lock: Lock) -> dict[Path, LockedFile]:
+    """The databases that a lock of the stand-in was made from, where the stand-in has them now."""
+    from builder.standin import ensure_mirror
+
+    root = ensure_mirror().root
+    return {
+        root / lock.mirrors[file.repository].removeprefix(STANDIN_SCHEME) / file.path: file
+        for file in lock.by_kind("database", "index")
+    }
 
 
 def scratch_place(project: Project, profile: Profile, purpose: str) -> Path:

@@ -1,12 +1,13 @@
 """How does a person see what is going on? Steps with times on a terminal, plain lines elsewhere."""
 
 import contextlib
+import json
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextvars import ContextVar
-from typing import Protocol
+from typing import Any, Protocol
 
 
 class Meter(Protocol):
@@ -143,6 +144,11 @@ def size_text(size: int) -> str:
             return f"{value:.0f} {unit}" if unit == "B" or value >= 100 else f"{value:.1f} {unit}"
         value /= 1024
     return f"{value:.1f} TiB"
+
+
+def show(value: Any, text: str, *, as_json: bool) -> None:
+    """Print a result on stdout: ``value`` as JSON, or ``text``."""
+    print(json.dumps(value, indent=2, default=str, ensure_ascii=False) if as_json else text)
 
 
 _current: ContextVar[Ui] = ContextVar("ui")

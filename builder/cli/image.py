@@ -1,5 +1,6 @@
 """``seatsmith image``, ``lock``, ``fetch``, ``verify``, ``mkosi``, ``store``: from a profile to an image."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -38,32 +39,21 @@ def image(
     json: Json = False,
 ) -> None:
     """Build a profile's image and put it, with its host bundle and papers, into dist/NAME."""
-    from builder.deliver import deliver
-    from builder.profile import load_profile
     from builder.project import find_project
-    from builder.ui import size_text
+    from builder.quick import report
+    from builder.uptodate import Request, recall
 
     project = find_project()
-    result = deliver(
-        project, load_profile(project, name), source=source, locked=locked, force=force, version=version
-    )
-    lines = [f"{result.place}" + ("" if result.fresh else "  (nothing changed)")]
-    lines += [f"  {path.name:<52} {size_text(path.stat().st_size):>9}" for path in result.files]
-    if not result.signed:
-        lines.append("  not signed: set SIGNING_KEY to sign (docs/signing.md)")
-    show(
-        {
-            "profile": name,
-            "version": result.version,
-            "source": result.source,
-            "place": result.place,
-            "built": result.fresh,
-            "signed": result.signed,
-            "files": [p.name for p in result.files],
-        },
-        "\n".join(lines),
-        as_json=json,
-    )
+    request = Request(name, source, version, os.environ.get("SIGNING_KEY", ""))
+    result = None if force else recall(project, request)
+    if result is None:
+        from builder.deliver import deliver
+        from builder.profile import load_profile
+
+        result = deliver(
+            project, load_profile(project, name), source=source, locked=locked, force=force, version=version
+        )
+    show(*report(name, result), as_json=json)
 
 
 def lock(

@@ -108,6 +108,27 @@ def test_nothing_changed_means_that_nothing_is_run(tiny: TinyProject) -> None:
     assert {p: p.stat().st_mtime_ns for p in tiny.dist().iterdir()} == before
 
 
+def test_nothing_changed_is_told_without_loading_what_a_build_needs(tiny: TinyProject) -> None:
+    assert tiny.run("image", "tiny").code == 0  # where the answer was not noted yet, it is now
+    again = tiny.run("image", "tiny", env={"PYTHONPROFILEIMPORTTIME": "1"})
+    assert again.code == 0
+    assert "nothing changed" in again.out
+    assert "builder.uptodate" in again.err
+    loaded = {line.rsplit("|", 1)[-1].strip() for line in again.err.splitlines()}
+    assert not loaded & {"pydantic", "typer", "yaml", "builder.deliver"}
+
+
+def test_a_changed_profile_is_not_called_up_to_date(tiny: TinyProject) -> None:
+    assert tiny.run("image", "tiny").code == 0
+    tiny.write_profile(PROFILE.replace("hello", "hullo"))
+    try:
+        refused = tiny.run("image", "tiny")
+        assert refused.code == 3, refused.out
+        assert "hullo" in refused.err
+    finally:
+        tiny.write_profile()
+
+
 def test_a_removed_result_comes_back_from_the_cache(tiny: TinyProject) -> None:
     before = results(tiny)
     shutil.rmtree(tiny.dist())
