@@ -174,11 +174,18 @@ class Gentoo:
         if profile.bootable:
             requests["initrd"] = self.asked(self.initrd(profile), slim=True)
         (place / "request.json").write_text(json.dumps(requests))
-        settings = {
-            image: mkosi_settings(place, tree, image, slim=bool(said["slim"]))
-            for image, said in requests.items()
+        (scratch / "pkgcache").mkdir()
+        everywhere = {
+            "Distribution": {"Distribution": ["custom"], "Architecture": ["x86-64"]},
+            "Build": {
+                "BuildSources": [f"{place}:gentoo", f"{tree}:gentoo-tree"],
+                "BuildSourcesEphemeral": ["yes"],
+                "PackageCacheDirectory": [os.fspath(scratch / "pkgcache")],
+            },
         }
-        return Prepared(settings["image"], initrd=settings.get("initrd", {}))
+        contents = {name: image_content(place, name, slim=bool(r["slim"])) for name, r in requests.items()}
+        initrd = {"Content": contents["initrd"]} if "initrd" in contents else {}
+        return Prepared({**everywhere, "Content": contents["image"]}, initrd=initrd)
 
     def asked(self, atoms: list[str], *, slim: bool) -> dict[str, Any]:
         """What emerge.py reads: the packages, and what of $SRCDIR lies where for portage."""
@@ -194,23 +201,15 @@ class Gentoo:
         }
 
 
-def mkosi_settings(place: Path, tree: Path, image: str, *, slim: bool) -> dict[str, dict[str, list[str]]]:
-    """mkosi's settings for one image; $SRCDIR/gentoo is ``place``, $SRCDIR/gentoo-tree is ``tree``."""
+def image_content(place: Path, image: str, *, slim: bool) -> dict[str, list[str]]:
+    """mkosi's [Content] of one image: the script that installs it, and what it is installed on."""
     script = place / f"{image}.prepare"
     script.write_text(f'#!/bin/sh\nexec python3 "$SRCDIR/gentoo/{SCRIPT.name}" {image}\n')
     script.chmod(0o755)
     content = {"PrepareScripts": [os.fspath(script)]}
     if not slim:
         content["BaseTrees"] = [os.fspath(place / "stage3.tar.xz")]
-    return {
-        "Distribution": {"Distribution": ["custom"], "Architecture": ["x86-64"]},
-        "Content": content,
-        "Build": {
-            "BuildSources": [f"{place}:gentoo", f"{tree}:gentoo-tree"],
-            "BuildSourcesEphemeral": ["yes"],
-            "PackageCacheDirectory": [os.fspath(place.parent / "pkgcache")],
-        },
-    }
+    return content
 
 
 def tree_day(source: Source, date: str | None) -> str:

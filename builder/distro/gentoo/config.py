@@ -51,6 +51,7 @@ def build_environment() -> dict[str, str]:
         "FEATURES": BUILD_FEATURES,
         "PKGDIR": PKGDIR,
         "DISTDIR": DISTDIR,
+        "PORTAGE_TMPDIR": "/tmp",
         "PORTAGE_TRUST_HELPER": "true",
         "BINPKG_FORMAT": "gpkg",
     }
