@@ -1,6 +1,7 @@
 """What does the input broker work with where there are no devices? Sockets, in place of all of them."""
 
 import os
+import select
 import socket
 from collections import deque
 from collections.abc import Iterable
@@ -23,6 +24,7 @@ class FakeTerminal:
 
     def __init__(self, vt: int) -> None:
         self.vt = self.now = vt
+        self.changed = False
         self.event = os.eventfd(0, os.EFD_NONBLOCK)
         self.asked: list[int] = []
         self.moves_when_asked: deque[int | None] = deque()
@@ -30,10 +32,15 @@ class FakeTerminal:
     def fileno(self) -> int:
         return self.event
 
+    def go(self, vt: int) -> None:
+        """Move, of which the broker knows when it asks next, also if we are back then."""
+        self.changed |= vt != self.now
+        self.now = vt
+
     def moved(self) -> bool:
         if self.moves_when_asked and (to := self.moves_when_asked.popleft()) is not None:
-            self.now = to
-        moved, self.vt = self.now != self.vt, self.now
+            self.go(to)
+        moved, self.changed, self.vt = self.changed, False, self.now
         return moved
 
     def activate(self, vt: int) -> None:
@@ -148,12 +155,20 @@ class Desk:
     def turn(self) -> None:
         self.broker.turn(self.monitor)
 
+    def turn_if_ready(self) -> None:
+        if select.select([self.broker.poll], [], [], 0)[0]:
+            self.turn()
+
     def says(self, node: str, *events: Event) -> None:
         if not self.devices.deaf[node]:
             self.devices.ends[node].sendall(packed((*events, REPORT)))
 
     def switch(self, vt: int) -> None:
-        self.terminal.now = vt
+        self.terminal.go(vt)
+        self.notice()
+
+    def notice(self) -> None:
+        """What the loop does when the kernel tells of another terminal."""
         if self.broker.terminal.moved():
             self.broker.switch()
 

@@ -4,6 +4,8 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from builder.broker.codes import (
     ABS_MT_POSITION_X,
@@ -20,7 +22,7 @@ from builder.broker.codes import (
 )
 from builder.broker.real import packed
 from builder.broker.shapes import Shape
-from tests.support.brokerdesk import BOARD, MOUSE, Desk
+from tests.support.brokerdesk import BOARD, MOUSE, TERMINALS, Desk
 
 WORK, GUEST, HOST = 8, 9, 7
 A, CONTROL, ALT, F2 = 30, 29, 56, 60
@@ -187,3 +189,49 @@ def test_of_five_shapes_of_touch_screens_four_get_a_device(desk: Desk) -> None:
         desk.plug(f"screen{product}", Shape(SCREEN.codes, SCREEN.axes, SCREEN.properties, 1, product))
     assert len([place for place in desk.maker.shapes if place.startswith("work/touch")]) == 4
     assert "screen4" not in desk.broker.known
+
+
+steps = st.lists(
+    st.one_of(
+        st.tuples(st.just("type"), st.sampled_from(["board", "mouse"])),
+        st.tuples(st.just("go"), st.sampled_from([WORK, GUEST, HOST])),
+        st.tuples(st.just("go while it reads"), st.sampled_from([WORK, GUEST, HOST])),
+        st.tuples(st.just("turn"), st.none()),
+        st.tuples(st.just("notice"), st.none()),
+    ),
+    max_size=80,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(steps)
+def test_whenever_terminals_move_nothing_is_heard_on_another_side_than_it_was_said(
+    script: list[tuple[str, str | int | None]],
+) -> None:
+    desk = Desk(HOST)
+    desk.plug("board", BOARD)
+    desk.plug("mouse", MOUSE)
+    said_on: dict[int, int] = {}
+    for number, (what, value) in enumerate(script, 1):
+        if what == "type":
+            said_on[number] = desk.terminal.now
+            if value == "board":  # a key that goes down is heard once; its number tells it apart
+                desk.says("board", Event(EV_KEY, number, 1))
+            else:
+                desk.says("mouse", Event(EV_REL, REL_X, number))
+        elif what == "go":
+            assert isinstance(value, int)
+            desk.terminal.go(value)
+        elif what == "go while it reads":
+            assert isinstance(value, int)
+            desk.terminal.moves_when_asked.append(value)
+        elif what == "turn":
+            desk.turn_if_ready()
+        else:
+            desk.notice()
+    desk.turn_if_ready()
+    for vt, name in TERMINALS.items():
+        keys = [event.code for event in desk.maker.read(f"{name}/keyboard")]
+        moves = [event.value for event in desk.maker.read(f"{name}/mouse")]
+        assert {said_on[number] for number in (*keys, *moves)} <= {vt}
+    desk.close()
