@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from builder.machine.desktop import Desktop
+from builder.machine.errors import Unmet
 from builder.machine.machine import Machine
 from builder.machine.shell import until
 from builder.machine.subject import Subject
@@ -18,6 +19,9 @@ READY = "ready"  # name of the snapshot
 RESTARTED = "restarted"  # that of the one a worker adds: the first container has been restarted and is up
 PROMPT = r"(?i)enter passphrase for"
 LONG = 600.0  # seconds a step of the boot may take at most; a panic or a dead QEMU ends it at once
+# An X server asks for its terminal and waits to see it on screen. Of two that ask at the same moment the kernel
+# hears one; the other goes on when somebody changes to its terminal.
+UNSEEN = 120.0
 Say = Callable[[str], None]
 
 
@@ -76,7 +80,13 @@ def finish_desktops(machine: Machine, subject: Subject, step: Say = quiet) -> No
     for facts in subject.containers:
         machine.host.succeed(f"systemctl start systemd-nspawn@{facts.name}.service", timeout=LONG)
         step(f"container {facts.name} started")
-        Desktop(machine, machine.container(facts.name), facts).wait_until_up(timeout=LONG)
+        desktop = Desktop(machine, machine.container(facts.name), facts)
+        try:
+            desktop.wait_until_up(timeout=UNSEEN)
+        except Unmet:
+            desktop.switch_to()
+            step(f"{facts.name} is looked at, as it does not come up unseen")
+            desktop.wait_until_up(timeout=LONG)
         step(f"desktop of {facts.name}")
 
 
