@@ -19,8 +19,8 @@ READY = "ready"  # name of the snapshot
 RESTARTED = "restarted"  # that of the one a worker adds: the first container has been restarted and is up
 PROMPT = r"(?i)enter passphrase for"
 LONG = 600.0  # seconds a step of the boot may take at most; a panic or a dead QEMU ends it at once
-# An X server asks for its terminal and waits to see it on screen. Of two that ask at the same moment the kernel
-# hears one; the other goes on when somebody changes to its terminal.
+# An X server asks for its terminal and waits to see it on screen. Of two that ask at the same moment the
+# kernel hears one; the other goes on when somebody changes to its terminal.
 UNSEEN = 120.0
 Say = Callable[[str], None]
 
