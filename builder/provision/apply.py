@@ -1,15 +1,17 @@
 """How does a bare disk become the seat? The seat's writer, with a journal on the disk and marks in its tags.
 
 From its first write on the disk says that it is incomplete, until the last sector of the partition table
-replaces that; a run that was interrupted in between is begun again by the next one, without asking.
+replaces that. A run that was interrupted in between is taken up by the next one, without asking: volumes
+that were written and read back stay, as long as everything that they are made of is the same.
 """
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from uuid import uuid4
 
+from builder import ui
 from builder.errors import InputError, TrustError
 from builder.files import file_digest, remove_tree
 from builder.outputs.checksums import SUMS
@@ -17,6 +19,7 @@ from builder.provision.found import Found
 from builder.provision.identity import Identity
 from builder.provision.journal import Journal
 from builder.provision.persona import Persona, edits_of, lay, new_persona
+from builder.provision.resume import CLEARED, VERB, WRITTEN, TakenUp, made_of, take_up
 from builder.provision.seatdisk import as_tags
 from builder.seat.images import Image
 from builder.seat.plan import Environment, Plan
@@ -25,8 +28,7 @@ from builder.tools import Tools
 from builder.volume import target as targets
 from builder.volume.luks import Pbkdf
 from builder.volume.medium import Medium
-
-VERB = "apply"
+from builder.volume.xts import Written
 
 
 def image_id(image: Image) -> str:
@@ -90,6 +92,15 @@ class JournalledWriter(Writer):
     run: str = field(default_factory=lambda: uuid4().hex[:12])
     journal: Journal | None = None
     personas: Mapping[str, Persona] = field(default_factory=dict)
+    key: str = ""
+    taken_up: TakenUp | None = None
+    proved: list[Written] = field(default_factory=list)
+    """What was read back already."""
+
+    @property
+    def missing(self) -> Sequence[Environment]:
+        complete = self.taken_up.complete if self.taken_up else frozenset()
+        return [e for e in self.plan.environments if e.name not in complete]
 
     def render(self, environment: Environment, overlay: Path) -> None:
         super().render(environment, overlay)
@@ -100,17 +111,41 @@ class JournalledWriter(Writer):
             self.journal.append(self.run, VERB, step, **data)
 
     def begin(self, erase: Erase, size: int) -> Erase:
+        if self.taken_up:
+            self.journal = Journal(self.medium)
+            self.note("taken up", kept=sorted(self.taken_up.complete))
+            return self.taken_up.erased
         erased = super().begin(erase, size)
         self.journal = Journal(self.medium)
-        self.note(
-            "begin", seat=self.plan.seat, images={n: i.version for n, i in self.materials.images.items()}
-        )
+        images = {name: image.version for name, image in self.materials.images.items()}
+        self.note("begin", seat=self.plan.seat, images=images, key=self.key, erased=erased.value)
         return erased
+
+    def clear_free(self, size: int) -> None:
+        if self.taken_up and self.taken_up.cleared:
+            return
+        super().clear_free(size)
+        self.note(CLEARED)
 
     def write_environments(self, *args: object, **options: object) -> None:
         self.note("boot files and swap")
         super().write_environments(*args, **options)  # type: ignore[arg-type]
         self.note("environments")
+
+    def write_environment(
+        self, environment: Environment, path: Path, report: Report, *, dense: bool
+    ) -> None:
+        before = len(self.done)
+        super().write_environment(environment, path, report, dense=dense)
+        self.medium.sync()
+        pieces = self.done[before:]
+        with ui.current().step(
+            f"Reading back {environment.name}", total=sum(p.size for p in pieces)
+        ) as meter:
+            self.medium.read_back(pieces, meter=meter)
+        del self.done[before:]
+        self.proved += pieces
+        self.note(WRITTEN, volume=environment.name)
 
     def verify(self) -> None:
         super().verify()
@@ -119,6 +154,7 @@ class JournalledWriter(Writer):
     def commit(self, size: int) -> None:
         super().commit(size)
         self.note("done")
+        self.done += self.proved
 
 
 def apply(
@@ -138,10 +174,10 @@ def apply(
     where the disk is in use, MachineError where it fails.
     """
     check_materials(plan, materials)
-    named = hostnames or {}
+    named = dict(hostnames or {})
+    ids = {name: image_id(image) for name, image in materials.images.items()}
     personas = {e.name: new_persona(hostname=named.get(e.name)) for e in plan.environments}
     edits = {name: {**materials.edits.get(name, {}), **edits_of(p)} for name, p in personas.items()}
-    materials = replace(materials, edits=edits)
     targets.refuse_size(replace(identity.target, is_device=True), plan.disk_size)
     remove_tree(scratch)
     scratch.mkdir(mode=0o700, parents=True)
@@ -150,10 +186,20 @@ def apply(
         fd = stack.enter_context(targets.held(identity.target))
         medium = medium or Medium(fd, identity.path, sector=identity.target.sector)
         disk = replace(identity.target, is_device=True)  # also a file is written in place, as the disk it is
-        run = uuid4().hex[:12]
-        marked = tagged(plan, materials.images, run)
+        key = made_of(plan, materials, ids, named | {"--erase": erase.value}, identity.size)
+        taken_up = take_up(medium, plan, materials, key, tools=tools, scratch=scratch)
+        run = taken_up.run if taken_up else uuid4().hex[:12]
         return JournalledWriter(
-            marked, materials, disk, medium, tools, scratch, run=run, personas=personas
+            tagged(plan, materials.images, run),
+            replace(materials, edits=edits),
+            disk,
+            medium,
+            tools,
+            scratch,
+            run=run,
+            personas=personas,
+            key=key,
+            taken_up=taken_up,
         ).write(erase, identity.size)
 
 

@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import os
-import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -143,7 +142,7 @@ def check_materials(plan: Plan, materials: Materials) -> None:
 def refuse_target(plan: Plan, tools: Tools, target: Target, *, overwrite: bool) -> None:
     """Raise InputError for a target that is too small, is another disk, or holds what must not be lost."""
     targets.refuse_size(target, plan.disk_size)
-    if target.is_device and plan.serial and (found := serial_of(target.path)) != plan.serial:
+    if target.is_device and plan.serial and (found := targets.serial_of(target.path)) != plan.serial:
         raise InputError(
             f"{target.path} has the serial number {found or 'unknown'}; the seat is for {plan.serial}"
         )
@@ -157,20 +156,6 @@ def refuse_target(plan: Plan, tools: Tools, target: Target, *, overwrite: bool) 
         raise InputError(
             f"{target.path} is not empty; there is{lines}", hint="to lose all of it: --overwrite"
         )
-
-
-def serial_of(path: Path) -> str | None:
-    """The disk's serial number as the kernel or udev knows it."""
-    name = path.resolve().name
-    for place in (f"/sys/class/block/{name}/serial", f"/sys/class/block/{name}/device/serial"):
-        with contextlib.suppress(OSError):
-            return Path(place).read_text().strip()
-    stat = path.stat()
-    with contextlib.suppress(OSError):
-        data = Path(f"/run/udev/data/b{os.major(stat.st_rdev)}:{os.minor(stat.st_rdev)}").read_text()
-        if match := re.search(r"^E:ID_SERIAL_SHORT=(.+)$", data, re.MULTILINE):
-            return match[1]
-    return None
 
 
 @dataclass
@@ -297,9 +282,14 @@ class Writer:
             for at in range(start, end, COPY):
                 self.medium.write(at, bytes(min(COPY, end - at)))
 
+    @property
+    def missing(self) -> Sequence[Environment]:
+        """The environments that are to be written."""
+        return self.plan.environments
+
     def start_filesystems(self, pool: ThreadPoolExecutor) -> dict[str, "Future[Path]"]:
         """Begin to make all filesystems, two at a time."""
-        return {e.name: pool.submit(self.make_filesystem, e) for e in self.plan.environments}
+        return {e.name: pool.submit(self.make_filesystem, e) for e in self.missing}
 
     def make_filesystem(self, environment: Environment) -> Path:
         image = self.materials.images[environment.name]
@@ -323,26 +313,32 @@ class Writer:
         render_overlay(self.plan, self.materials.profiles, environment.name, overlay)
 
     def write_environments(self, made: Mapping[str, "Future[Path]"], report: Report, *, dense: bool) -> None:
-        for environment in self.plan.environments:
+        for environment in self.missing:
             with ui.current().step(f"Making the filesystem of {environment.name}"):
                 path = made[environment.name].result()
-            volume = self.plan.volume(environment.name)
-            with volume_key() as key:
-                header = self.make_header(environment, key, report)
-                self.put(volume.offset, header)
-                ranges = [(0, environment.payload_size)] if dense else ext4.used_ranges(self.tools, path)
-                total = sum(end - start for start, end in ranges)
-                with ui.current().step(f"Encrypting {environment.name}", total=total) as meter:
-                    self.done += self.medium.encrypt(
-                        path,
-                        environment.payload,
-                        ranges,
-                        key,
-                        meter=meter,
-                        overlay=self.key_blocks(environment, path),
-                    )
-            report.encrypted += total
+            self.write_environment(environment, path, report, dense=dense)
             path.unlink()
+
+    def write_environment(
+        self, environment: Environment, path: Path, report: Report, *, dense: bool
+    ) -> None:
+        """Write a volume: its header, and the filesystem in ``path`` encrypted."""
+        volume = self.plan.volume(environment.name)
+        with volume_key() as key:
+            header = self.make_header(environment, key, report)
+            self.put(volume.offset, header)
+            ranges = [(0, environment.payload_size)] if dense else ext4.used_ranges(self.tools, path)
+            total = sum(end - start for start, end in ranges)
+            with ui.current().step(f"Encrypting {environment.name}", total=total) as meter:
+                self.done += self.medium.encrypt(
+                    path,
+                    environment.payload,
+                    ranges,
+                    key,
+                    meter=meter,
+                    overlay=self.key_blocks(environment, path),
+                )
+        report.encrypted += total
 
     def make_header(self, environment: Environment, key: bytearray, report: Report) -> bytes:
         recovery = recovery_key() if self.materials.recovery else None

@@ -88,6 +88,20 @@ class Faulty(Medium):
         raise self.failed("write", offset, OSError(errno.EIO, "Input/output error"))
 
 
+class CutAfter(Medium):
+    """Stops right after the journal says that a step is done."""
+
+    def __init__(self, fd: int, path: Path, *, step: str) -> None:
+        super().__init__(fd, path)
+        self.said, self.seen = f'"step": "{step}"'.encode(), False
+
+    def write(self, offset: int, data: bytes | bytearray | memoryview) -> Written:
+        if self.seen:
+            raise PowerCut
+        self.seen = self.said in bytes(data[:PAGE])
+        return super().write(offset, data)
+
+
 class State:
     """A disk as a power cut may leave it: a file, with some of the writes since the last flush over it."""
 

@@ -75,13 +75,15 @@ class Bench:
         with self.medium(make) as medium:
             yield open_seat(medium, DISK_SIZE)
 
-    def apply(self, medium: Medium | None = None) -> None:
+    def apply(
+        self, medium: Medium | None = None, *, passphrases: dict[str, bytearray] | None = None
+    ) -> None:
         plan, _, profiles = load_plan(self.project, "tiny")
         if not self.disk.exists():
             with self.disk.open("wb") as f:
                 f.truncate(DISK_SIZE)
         images = {name: self.image(name) for name in NAMES}
-        materials = Materials(images, profiles, self.passphrases())
+        materials = Materials(images, profiles, passphrases or self.passphrases())
         applying.apply(
             plan, materials, identify(self.disk), tools=self.tools, scratch=self.scratch, medium=medium
         )
