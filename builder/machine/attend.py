@@ -70,8 +70,9 @@ def attend(subject: Subject, tools: Tools, *, say: Callable[[str], None]) -> Non
 
 def converse(subject: Subject, tools: Tools, *, say: Callable[[str], None]) -> None:
     """Bring the seat up and give a Python prompt with its parts by name."""
+    say(f"starting {subject.name}; emulated, it takes some minutes until all desktops are up")
     with ready_machine(tools, subject) as machine:
-        bring_up(machine, subject, reached=say)
+        bring_up(machine, subject, reached=lambda label: say(f"{machine.marks[-1].seconds:6.1f} s  {label}"))
         leave_passphrase(machine, subject)
         seat = SeatInTest(machine, subject)
         names = {"Path": Path, "machine": machine, "seat": seat, "host": seat.host}

@@ -1,6 +1,7 @@
 """Does a boot test's report say what happened, and do checks that cannot fail get found out?"""
 
 import json
+import time
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
@@ -12,6 +13,7 @@ from builder.machine.boottest import read_records
 from builder.machine.errors import Unmet
 from builder.machine.evidence import CheckRecord, Picture
 from builder.machine.job import Job
+from builder.machine.shell import slowness, until
 from builder.machine.subject import EnvironmentFacts, Kernel, Subject
 from builder.report.model import Report
 from builder.report.page import page, steps, write_report
@@ -165,3 +167,54 @@ def test_one_check_can_be_run_alone(pytester: pytest.Pytester, tmp_path: Path) -
 
 def test_an_unmet_promise_is_no_error_of_the_machine() -> None:
     assert issubclass(Unmet, AssertionError)
+
+
+ORDERED = """
+import pytest
+
+@pytest.fixture
+def seat():
+    pass
+
+@pytest.mark.restarted
+@pytest.mark.slow
+def test_after_restart(seat):
+    pass
+
+def test_short(seat):
+    pass
+
+@pytest.mark.slow
+def test_long(seat):
+    pass
+"""
+
+
+def test_long_checks_begin_first_and_those_that_need_a_restart_last(
+    pytester: pytest.Pytester, tmp_path: Path
+) -> None:
+    file = tmp_path / "job.json"
+    file.write_text(job(tmp_path, containers=[WORK]).model_dump_json())
+    pytester.makepyfile(ORDERED)
+    said = pytester.runpytest_subprocess(
+        *("-p", "builder.machine.plugin", "--boot-test-job", file, "--collect-only", "-q")
+    )
+    found = [line.rpartition("::")[2] for line in said.outlines if "::" in line]
+    assert found == ["test_long", "test_short", "test_after_restart"]
+
+
+def test_a_seat_with_two_containers_has_a_third_environment(tmp_path: Path) -> None:
+    third = WORK.model_copy(update={"name": "guest", "vt": 9})
+    assert "third" not in job(tmp_path, containers=[WORK]).abilities
+    assert "third" in job(tmp_path, containers=[WORK, third]).abilities
+
+
+def test_a_wait_is_longer_on_a_busy_machine_and_ends_there_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    for load, times in ((0.3, 1.0), (5.0, 2.5), (90.0, 4.0)):
+        monkeypatch.setattr("os.getloadavg", lambda load=load: (load, 0.0, 0.0))
+        assert slowness() == times
+    began = time.monotonic()
+    with pytest.raises(Unmet, match="the moon: not within"):
+        until(lambda: False, "the moon", timeout=0.05, poll=0.01)
+    assert 0.2 <= time.monotonic() - began < 5
