@@ -52,9 +52,7 @@ def candidates(paths: Sequence[Path]) -> list[Candidate]:
     return found
 
 
-def with_serial(
-    serial: str, paths: Callable[[], Sequence[Path]], *, patience: float = PATIENCE
-) -> Candidate:
+def with_serial(serial: str, paths: Callable[[], Sequence[Path]], *, patience: float) -> Candidate:
     """The disk with that serial number. Raises InputError where there is none, TrustError where two are."""
     until = time.monotonic() + patience
     while True:

@@ -14,7 +14,7 @@ from builder.cli.provision_apply import apply_command
 from builder.cli.provision_show import plan_command, reading
 from builder.errors import InputError, UsageError
 from builder.installer.answers import Answers, Then, read_answers
-from builder.installer.disks import Candidate, candidates, disk_paths, with_serial
+from builder.installer.disks import PATIENCE, Candidate, candidates, disk_paths, with_serial
 from builder.installer.layout import ANSWERS
 from builder.outputs.sign import trusted_keys
 from builder.project import Project, find_project
@@ -38,6 +38,8 @@ class Session:
 
     stick: Path
     disks: Callable[[], Sequence[Path]] = disk_paths
+    patience: float = PATIENCE
+    """Seconds that a disk has to show up."""
 
     def run(self) -> Then:
         """Make the seat; return what is to follow. Raises whatever provisioning refuses or fails with."""
@@ -50,7 +52,7 @@ class Session:
         if answers is not None and answers.url is not None:
             fetch(project, seat, answers, tools)
         if answers is not None and answers.serial is not None:
-            identity = with_serial(answers.serial, self.disks).identity
+            identity = with_serial(answers.serial, self.disks, patience=self.patience).identity
             wipe = answers.wipe
         else:
             identity = choose(candidates(self.disks()))
