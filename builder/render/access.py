@@ -29,7 +29,8 @@ class DeviceAccess:
     """What a container may use.
 
     ``allow`` are words of DeviceAllow=; ``wants``, ``after`` and ``requires`` are units of the host, and
-    the container starts after the latter two. ``uids``: its user namespace, as PrivateUsers= names it.
+    the container starts after the latter two. ``uids``: its user namespace, as PrivateUsers= names it;
+    ``dropped``: capabilities that it does not have even there.
     """
 
     binds: tuple[Bind, ...]
@@ -38,3 +39,4 @@ class DeviceAccess:
     after: tuple[str, ...]
     requires: tuple[str, ...] = ()
     uids: str | None = None
+    dropped: tuple[str, ...] = ()

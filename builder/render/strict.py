@@ -16,6 +16,11 @@ from builder.render.templates import render_tree, template_root, write_file
 
 # What systemd leaves to containers (systemd.io/UIDS-GIDS) begins here; a seat has at most 62 terminals.
 FIRST_UID, UIDS = 524288, 65536
+# Capabilities in its own user namespace without which a whole desktop came up (docs/isolation.md).
+DROPPED = (
+    *("audit_control", "audit_write", "dac_read_search", "ipc_owner", "lease", "linux_immutable", "mknod"),
+    *("net_broadcast", "sys_boot", "sys_nice", "sys_ptrace", "sys_resource", "sys_tty_config"),
+)
 NODES = "/run/seatsmith/devices"
 PROGRAM = "usr/lib/seatsmith/broker"
 BROKER = "seatsmith-broker.service"
@@ -59,6 +64,7 @@ def strict_access(profile: Profile) -> DeviceAccess:
         after=(),
         requires=(devices_unit(profile),),
         uids=f"{uid_base(profile)}:{UIDS}",
+        dropped=tuple(f"CAP_{name.upper()}" for name in DROPPED),
     )
 
 

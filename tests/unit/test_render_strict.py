@@ -60,6 +60,14 @@ def test_the_container_lives_in_a_user_namespace_and_nothing_is_chowned(tmp_path
     assert "PrivateUsersOwnership=map\n" in text
 
 
+def test_capabilities_that_no_desktop_needs_are_dropped(tmp_path: Path) -> None:
+    text = (bundle(tmp_path) / "etc/systemd/nspawn/work.nspawn").read_text()
+    dropped = re.findall(r"^DropCapability=(.*)$", text, re.M)[0].split()
+    assert {"CAP_MKNOD", "CAP_SYS_PTRACE", "CAP_SYS_TTY_CONFIG", "CAP_DAC_READ_SEARCH"} <= set(dropped)
+    assert "CAP_SYS_ADMIN" not in dropped  # systemd mounts
+    assert "CAP_NET_RAW" not in dropped  # DHCP
+
+
 def test_nothing_of_the_hosts_own_devices_is_bound() -> None:
     sources = [bind.source for bind in device_access(strict(devices={"extra": ["/dev/video0"]})).binds]
     assert sources
