@@ -31,11 +31,22 @@ from builder.profile import Profile, resolve_profile
 from builder.project import Project
 from builder.run import Arg, ProgramError, run, tail_of
 from builder.sources import STANDIN_SCHEME, Source, choose_source, reachable
-from builder.store import Store
+from builder.standin.keys import public_key_of
+from builder.standin.places import standin_root
+from builder.store import Pruned, Store
 from builder.tools import Tools, ensure_tools, tree_key
 
 # what below builder/ an image depends on
-SHAPING = ("archive.py", "distro", "image.py", "mkosi.py", "normalise.py", "render", "templates")
+SHAPING = (
+    "archive.py",
+    "distro",
+    "image.py",
+    "keptinitrd.py",
+    "mkosi.py",
+    "normalise.py",
+    "render",
+    "templates",
+)
 DONE = "done.json"  # says what is in a finished image's place in the cache
 VERSION = r"[a-z0-9][a-z0-9.-]{0,63}"  # os-release(5), less the "_" that parts the names of files
 UNTRUSTED = r"^error: .*(?:signature|PGP|corrupted|key \").*$"  # as pacman says it
@@ -119,10 +130,10 @@ def obtain_lock(project: Project, profile: Profile, source: Source, *, locked: b
     path = lock_path(project, profile, source)
     if path.exists():
         lock = read_lock(path)
-        asked = backend(profile.distribution).request(profile, project)
+        asked = backend(profile.distribution).request(profile, project, source)
         if (lock.profile, lock.source, lock.request) != (profile.name, source, asked):
             why = "was made for other packages than the profile now asks for"
-        elif not current(lock):
+        elif not current(lock, store_of(project)):
             why = "was made for an earlier stand-in"
         else:
             return lock
@@ -134,27 +145,35 @@ def obtain_lock(project: Project, profile: Profile, source: Source, *, locked: b
     return make_lock(project, profile, source)
 
 
-def current(lock: Lock) -> bool:
-    """Whether the mirror of a lock still exists; upstream's does, the stand-in may have been made anew."""
-    if lock.source is Source.UPSTREAM:
+def current(lock: Lock, store: Store) -> bool:
+    """Whether a lock's mirror still is as it was: the stand-in may have been made anew."""
+    if lock.source is Source.UPSTREAM or is_carried(lock, store):
         return True
-    from builder.standin import ensure_mirror
+    return all(
+        place.is_file() and file_digest(place) == file.sha256
+        for place, file in mirrored_indexes(lock).items()
+    )
 
-    for place, file in mirrored_indexes(lock).items():
-        if place.is_file() and file_digest(place) != file.sha256:
-            return False
-    return lock.snapshot == ensure_mirror().date.replace("/", "-")
+
+def is_carried(lock: Lock, store: Store) -> bool:
+    """Whether a lock is of another machine's stand-in, and came with all that it names (store import)."""
+    from builder.standin.mirror import standin_home
+
+    own = public_key_of(standin_home() / "key")
+    keys = {file.sha256 for file in lock.by_kind("key")}
+    ours = own.is_file() and file_digest(own) in keys
+    return bool(keys) and not ours and all(store.has(file) for file in lock.files)
 
 
 def mirrored_indexes(lock: Lock) -> dict[Path, LockedFile]:
     """The databases that a lock of the stand-in was made from, where the stand-in has them now."""
-    from builder.standin import ensure_mirror
-
-    root = ensure_mirror().root
-    return {
-        root / lock.mirrors[file.repository].removeprefix(STANDIN_SCHEME) / file.path: file
-        for file in lock.by_kind("database", "index")
-    }
+    found = {}
+    for file in lock.by_kind("database", "index"):
+        url = lock.mirrors[file.repository]
+        if url.startswith(STANDIN_SCHEME):
+            root, path = standin_root(url)
+            found[root / path / file.path] = file
+    return found
 
 
 def scratch_place(project: Project, profile: Profile, purpose: str) -> Path:
@@ -213,9 +232,8 @@ def build_artifacts(
         tools = ensure_tools()
         fetch(project, lock)
         scratch = scratch_place(project, profile, "image")
-        build = mkosi.Build(
-            profile, lock, version, epoch_of(lock), scratch, incremental_cache(project, profile, lock)
-        )
+        cache = incremental_cache(project, profile, lock)
+        build = mkosi.Build(profile, lock, version, epoch_of(lock), scratch, cache)
         try:
             with no_space_named(project.cache), atomic_path(place) as made:
                 made.mkdir()
@@ -347,6 +365,8 @@ def export_inputs(project: Project, profile: Profile, source: str, archive: Path
     """Write a profile's lock and its inputs into one tar; return the number of files."""
     origin = source_for(profile, source)
     lock = obtain_lock(project, profile, origin, locked=False)
+    if origin is Source.STANDIN and not lock.by_kind("key"):  # made before locks named it
+        lock = make_lock(project, profile, origin)
     fetch(project, lock)
     with atomic_path(archive) as made:
         return store_of(project).export(lock, made)
@@ -358,3 +378,14 @@ def import_inputs(project: Project, archive: Path) -> tuple[str, int]:
     path = project.profiles if lock.source is Source.UPSTREAM else project.locks
     write_lock(path / f"{lock.profile}.{lock.source}.lock", lock)
     return lock.profile, count
+
+
+def prune_store(project: Project, *, dry_run: bool) -> Pruned:
+    """Remove from the store what no lock of the project names, be it in the cache, profiles/ or dist/.
+
+    Raises InputError where one of them cannot be read, and removes nothing then.
+    """
+    places = [*project.locks.glob("*.lock"), *project.profiles.glob("*.lock")]
+    places += project.dist.glob("*/*.lock")
+    kept = {file.sha256 for place in sorted(places) for file in read_lock(place).files}
+    return store_of(project).prune(kept, dry_run=dry_run)

@@ -5,10 +5,14 @@ is checked again on the way out, since disks and people change files.
 """
 
 import io
+import re
 import shutil
 import tarfile
 import threading
+import time
+from collections.abc import Set
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,8 +30,19 @@ ATTEMPTS = 4
 TIMEOUT = 20.0  # seconds without a byte
 PAUSE = 0.5  # seconds before the second try, doubled for each further one
 MAX_REDIRECTS = 5
+YOUNG = 3600.0  # seconds
+DIGITS = 64  # of a SHA-256
+STORED = r"[0-9a-f]{64}(\.part)?"  # names of files, and of files that have not come as a whole
 RANGE_REFUSED = 416
 RETRY_STATUS = {408, RANGE_REFUSED, 425, 429, 500, 502, 503, 504}
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """How many files were removed from the store, and how many bytes they had."""
+
+    files: int
+    size: int
 
 
 class Store:
@@ -169,6 +184,25 @@ class Store:
             if not self.has(file):
                 raise InputError(f"{archive} lacks {file.title} ({file.filename}), which its lock names")
         return lock, taken
+
+    def prune(self, kept: Set[str], *, dry_run: bool = False) -> Pruned:
+        """Remove the files, and the parts of files, whose digests are not ``kept``.
+
+        What came within the last hour stays: somebody may be resolving a lock that will name it.
+        """
+        count = size = 0
+        old = time.time() - YOUNG
+        with exclusive(self.root / "fetch.lock", "the store", wait=True):
+            for path in sorted([*self.root.glob("[0-9a-f][0-9a-f]/*"), *self.root.glob("*.part")]):
+                if not re.fullmatch(STORED, path.name) or not path.is_file():
+                    continue
+                found = path.stat()
+                if path.name[:DIGITS] in kept or found.st_mtime > old:
+                    continue
+                count, size = count + 1, size + found.st_size
+                if not dry_run:
+                    path.unlink()
+        return Pruned(count, size)
 
 
 class Stopped(Exception):

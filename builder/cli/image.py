@@ -195,3 +195,22 @@ def store_import(archive: Annotated[Path, typer.Argument(help="A tar made by sto
 
     profile, count = import_inputs(find_project(), archive)
     print(f"{count} files and the lock of {profile} taken in")
+
+
+@store_app.command("prune")
+def store_prune(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go; remove nothing.")] = False,
+    json: Json = False,
+) -> None:
+    """Remove what no lock of the project names: in the cache, in profiles/ and in dist/."""
+    from builder.image import prune_store
+    from builder.project import find_project
+    from builder.ui import size_text
+
+    gone = prune_store(find_project(), dry_run=dry_run)
+    would = "would be removed" if dry_run else "removed"
+    show(
+        {"files": gone.files, "size": gone.size, "removed": not dry_run},
+        f"{gone.files} files, {size_text(gone.size)}, {would} from the store",
+        as_json=json,
+    )

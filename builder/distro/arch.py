@@ -1,11 +1,12 @@
 """How are the packages of an Arch image resolved by pacman, and laid out for an offline build?"""
 
 import os
+import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from builder.distro.base import Prepared, UnknownPackages
-from builder.distro.keyring import pacman_keyring, repository_keys
+from builder.distro.keyring import RepositoryKey, pacman_keyring, repository_keys, standin_key
 from builder.distro.packagesets import initrd_packages, wanted_packages
 from builder.distro.pacman import (
     SyncPackage,
@@ -17,8 +18,8 @@ from builder.distro.pacman import (
 )
 from builder.distro.pin import pin_databases, pin_packages
 from builder.errors import InputError
-from builder.files import file_digest, json_digest, linked
-from builder.lock import RENEW, Lock
+from builder.files import atomic_path, file_digest, json_digest, linked
+from builder.lock import RENEW, Lock, LockedFile
 from builder.profile import Profile
 from builder.profile.model import Distribution
 from builder.project import Project
@@ -29,6 +30,7 @@ from builder.tools import Tools
 
 ARCHIVE = "https://archive.archlinux.org"  # https://wiki.archlinux.org/title/Arch_Linux_Archive
 OFFICIAL = ("core", "extra")
+STANDIN_KEYS = "@standin"  # where a lock says that the stand-in's public key comes from
 PACKAGE_SIGNED = "Required DatabaseOptional"  # Arch signs packages, not databases
 ALL_SIGNED = "Required DatabaseRequired"
 
@@ -38,17 +40,17 @@ class Arch:
 
     probe_url = f"{ARCHIVE}/repos/"
 
-    def wanted(self, profile: Profile) -> list[str]:
-        return wanted_packages(profile)
+    def wanted(self, profile: Profile, source: Source) -> list[str]:
+        return wanted_packages(profile, source)
 
-    def request(self, profile: Profile, project: Project) -> str:
+    def request(self, profile: Profile, project: Project, source: Source) -> str:
         repositories = [
             {**r.model_dump(mode="json"), "key": file_digest(project.profiles / r.key)}
             for r in profile.repositories
         ]
         initrd = initrd_packages(profile, project) if profile.bootable else []
         return json_digest(
-            {"packages": self.wanted(profile), "initrd": initrd, "repositories": repositories}
+            {"packages": self.wanted(profile, source), "initrd": initrd, "repositories": repositories}
         )
 
     def resolve(
@@ -99,12 +101,15 @@ class Arch:
         for place in (sync, sync.parent / "local", packages, sandbox / "etc"):
             place.mkdir(parents=True)
         for file in lock.files:
+            if file.kind == "key":
+                continue
             place = sync if file.kind == "database" or ".db." in file.filename else packages
             if (place / file.filename).exists():
                 raise InputError(f"the lock names two files {file.filename}", hint=RENEW)
             linked(store.checked(file), place / file.filename)
+        standin = locked_key(lock, store) if lock.source is Source.STANDIN else None
         keyring = pacman_keyring(
-            tools, repository_keys(profile, project, lock.source), archlinux=lock.source is Source.UPSTREAM
+            tools, repository_keys(profile, project, standin), archlinux=standin is None
         )
         conf = pacman_conf(
             {name: "file:///nowhere" for name in ordered(lock.mirrors)},
@@ -121,7 +126,7 @@ class Arch:
                     "PackageCacheDirectory": [os.fspath(cache)],
                     "SandboxTrees": [os.fspath(sandbox), f"{keyring}:/etc/seatsmith/gnupg"],
                 },
-                "Content": {"Packages": self.wanted(profile)},
+                "Content": {"Packages": self.wanted(profile, lock.source)},
             }
         )
 
@@ -135,7 +140,31 @@ def parse_day(date: str) -> datetime:
 
 def ordered(mirrors: dict[str, str]) -> list[str]:
     """Repositories in pacman's order of preference: a profile's own first."""
-    return [name for name in mirrors if name not in OFFICIAL] + [n for n in OFFICIAL if n in mirrors]
+    own = [name for name in mirrors if name not in (*OFFICIAL, STANDIN_KEYS)]
+    return own + [name for name in OFFICIAL if name in mirrors]
+
+
+def pin_key(key: RepositoryKey, store: Store) -> LockedFile:
+    """Pin and keep the stand-in's public key: without it nobody else could check what it signed."""
+    sha256 = file_digest(key.file)
+    with atomic_path(store.path(sha256)) as made:
+        shutil.copyfile(key.file, made)
+    return LockedFile(
+        kind="key",
+        repository=STANDIN_KEYS,
+        path=key.file.name,
+        size=key.file.stat().st_size,
+        sha256=sha256,
+        name="standin-key",
+        version=key.fingerprint,
+    )
+
+
+def locked_key(lock: Lock, store: Store) -> RepositoryKey:
+    """The key of the stand-in that a lock was made from; older locks do not name it."""
+    for file in lock.by_kind("key"):
+        return RepositoryKey(store.checked(file), file.version, "the stand-in")
+    return standin_key()
 
 
 def signature_levels(profile: Profile, source: Source) -> dict[str, str]:
@@ -156,9 +185,8 @@ def resolve_with_pacman(
     scratch: Path,
 ) -> Lock:
     """Let pacman sync its databases and print what it would install; pin all of it."""
-    keyring = pacman_keyring(
-        tools, repository_keys(profile, project, source), archlinux=source is Source.UPSTREAM
-    )
+    standin = standin_key() if source is Source.STANDIN else None
+    keyring = pacman_keyring(tools, repository_keys(profile, project, standin), archlinux=standin is None)
     names = ordered(mirrors)
     levels = signature_levels(profile, source)
     conf = scratch / "pacman.conf"
@@ -170,7 +198,7 @@ def resolve_with_pacman(
 
     sync = scratch / "db/sync"
     available = {name: read_database(sync / f"{name}.db") for name in names}
-    targets = sorted({"filesystem", *wanted_packages(profile)})
+    targets = sorted({"filesystem", *wanted_packages(profile, source)})
     chosen = print_targets(tools, scratch, conf, targets, available)
     if profile.bootable:
         # the initrd is an image of its own; its packages are resolved by themselves, as mkosi will do
@@ -180,13 +208,17 @@ def resolve_with_pacman(
 
     found = [available[repository][name] for repository, name in sorted(set(chosen))]
     files = pin_databases(sync, names, store) + pin_packages(found, urls, store)
+    pinned = {name: mirrors[name] for name in names}
+    if standin is not None:
+        files.append(pin_key(standin, store))
+        pinned[STANDIN_KEYS] = STANDIN_SCHEME
     return Lock(
         profile=profile.name,
         distribution=Distribution.ARCH,
         source=source,
         snapshot=snapshot,
-        request=Arch().request(profile, project),
-        mirrors={name: mirrors[name] for name in names},
+        request=Arch().request(profile, project, source),
+        mirrors=pinned,
         files=files,
     )
 

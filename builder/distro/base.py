@@ -36,11 +36,7 @@ class Backend(Protocol):
     probe_url: str
     """What answers when the upstream source can be reached."""
 
-    def wanted(self, profile: Profile) -> list[str]:
-        """The package names that a profile asks for, sorted: its base set, and what it adds."""
-        ...
-
-    def request(self, profile: Profile, project: Project) -> str:
+    def request(self, profile: Profile, project: Project, source: Source) -> str:
         """Digest of everything that makes a lock stale when it changes."""
         ...
 

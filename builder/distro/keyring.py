@@ -10,7 +10,6 @@ from builder.files import atomic_path, exclusive, file_digest, json_digest
 from builder.profile import Profile
 from builder.project import Project, cache_home
 from builder.run import Arg
-from builder.sources import Source
 from builder.tools import Tools
 
 GPG_OPTIONS = "disable-dirmngr\n"  # pacman would ask key servers about a key that it does not know
@@ -26,14 +25,19 @@ class RepositoryKey:
     whose: str
 
 
-def repository_keys(profile: Profile, project: Project, source: Source) -> list[RepositoryKey]:
-    """The keys to trust beyond archlinux-keyring: the stand-in's, and those of a profile's repositories."""
-    keys = []
-    if source is Source.STANDIN:
-        from builder.standin import ensure_mirror
+def standin_key() -> RepositoryKey:
+    """The key of the stand-in on this machine."""
+    from builder.standin import ensure_mirror
 
-        mirror = ensure_mirror()
-        keys.append(RepositoryKey(mirror.public_key, mirror.fingerprint, "the stand-in"))
+    mirror = ensure_mirror()
+    return RepositoryKey(mirror.public_key, mirror.fingerprint, "the stand-in")
+
+
+def repository_keys(
+    profile: Profile, project: Project, standin: RepositoryKey | None
+) -> list[RepositoryKey]:
+    """The keys to trust beyond archlinux-keyring: the stand-in's, and those of a profile's repositories."""
+    keys = [standin] if standin else []
     for repository in profile.repositories:
         file = project.profiles / repository.key
         keys.append(RepositoryKey(file, repository.fingerprint, f"repository {repository.name}"))

@@ -8,6 +8,7 @@ import yaml
 from builder.profile import Profile
 from builder.profile.model import AudioServer, DisplayServer
 from builder.project import Project
+from builder.sources import Source
 
 
 def package_sets(distribution: str) -> dict[str, list[str]]:
@@ -27,10 +28,16 @@ def set_names(profile: Profile) -> list[str]:
     return names
 
 
-def wanted_packages(profile: Profile) -> list[str]:
-    """Sorted names: the sets of the profile, plus what it adds, minus what it removes."""
+def wanted_packages(profile: Profile, source: Source = Source.STANDIN) -> list[str]:
+    """Sorted names: the sets of the profile, plus what it adds, minus what it removes.
+
+    A set may have a part, ``NAME-upstream``, that the stand-in does not offer.
+    """
     sets = package_sets(profile.distribution)
-    names = {name for s in set_names(profile) for name in sets[s]} | set(profile.packages.add)
+    wanted = set_names(profile)
+    if source is Source.UPSTREAM:
+        wanted += [part for s in wanted if (part := f"{s}-{source}") in sets]
+    names = {name for s in wanted for name in sets[s]} | set(profile.packages.add)
     return sorted(names - set(profile.packages.remove))
 
 

@@ -93,7 +93,7 @@ def check_checkout(project: Project, profile: Profile, papers: Papers) -> None:
             + ", ".join(differing),
             hint=hint,
         )
-    if papers.lock.request != backend(profile.distribution).request(profile, project):
+    if papers.lock.request != backend(profile.distribution).request(profile, project, papers.lock.source):
         raise InputError(
             f"the lock was made for other packages than {profile.name} asks for here", hint=hint
         )

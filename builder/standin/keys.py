@@ -33,7 +33,7 @@ class SigningKey:
     @property
     def public(self) -> Path:
         """The public key as binary OpenPGP, as keyrings take it."""
-        return self.home / "public.pgp"
+        return public_key_of(self.home)
 
     def gpg(self, tools: Tools) -> list[str]:
         """Start of a gpg command line that signs with this key and asks nothing."""
@@ -47,6 +47,11 @@ class SigningKey:
             "--local-user",
             self.fingerprint,
         ]
+
+
+def public_key_of(home: Path) -> Path:
+    """Where the public key of the key below ``home`` is, once that has been made."""
+    return home / "public.pgp"
 
 
 def ensure_key(home: Path, tools: Tools, *, parameters: str = KEY_PARAMETERS) -> SigningKey:

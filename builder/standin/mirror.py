@@ -16,7 +16,6 @@ from builder.standin.root import ensure_root, root_key
 from builder.standin.slices import Root, inventory, slice_root
 from builder.tools import Tools, ensure_tools
 
-MIRROR_SAYS = "mirror.json"  # the last file of a mirror to be written
 LAYOUT = 1  # raise when the code makes another mirror of the same root and data
 
 
@@ -46,9 +45,9 @@ def ensure_mirror() -> Mirror:
     Raises MachineError or ProgramError where the Debian root cannot be made.
     """
     place = standin_home() / "mirrors" / mirror_key()
-    if not (place / MIRROR_SAYS).is_file():
+    if not (place / "mirror.json").is_file():
         with exclusive(place.with_suffix(".lock"), "the stand-in mirror", wait=True):
-            if not (place / MIRROR_SAYS).is_file():
+            if not (place / "mirror.json").is_file():
                 tools = ensure_tools()
                 tar = ensure_root(standin_home())
                 key = ensure_key(standin_home() / "key", tools)
@@ -59,7 +58,7 @@ def ensure_mirror() -> Mirror:
 
 
 def read_mirror(place: Path) -> Mirror:
-    said: dict[str, Any] = json.loads((place / MIRROR_SAYS).read_text())
+    said: dict[str, Any] = json.loads((place / "mirror.json").read_text())
     return Mirror(root=place, public_key=place / "standin.pgp", **said)
 
 
@@ -94,7 +93,7 @@ def build_mirror(tar: Path, key: SigningKey, tools: Tools, place: Path) -> None:
             "packages": len(wanted),
             "size": sum(f.stat().st_size for f in place.rglob("*") if f.is_file()),
         }
-        write_json(place / MIRROR_SAYS, said)
+        write_json(place / "mirror.json", said)
     finally:
         root.close()
 

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import subprocess
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 import zstandard
 
 from builder.files import file_digest, remove_tree
-from builder.tools import Tools
+from builder.tools import Tools, tree_key
 from tests.support.pacman_repo import TinyPackage
 from tests.support.tinyproject import PROFILE, TinyProject, copy_checkout, make_project
 
@@ -196,10 +197,56 @@ def test_the_inputs_of_a_lock_can_be_carried_to_another_store(tiny: TinyProject,
     assert "the lock of tiny taken in" in taken.out
     mine, its = (p.project.locks / "tiny.standin.lock" for p in (tiny, other))
     assert its.read_bytes() == mine.read_bytes()
-    shutil.copytree(tiny.project.cache / "standin", other.project.cache / "standin")
     fetched = other.run("fetch", "tiny", "--locked")
     assert fetched.code == 0, fetched.err
     assert "Fetching" not in fetched.err
+
+
+def test_a_carried_lock_is_built_without_network_and_without_a_stand_in(
+    tiny: TinyProject, tmp_path: Path
+) -> None:
+    archive, dist = tmp_path / "inputs.tar", tmp_path / "dist"
+    assert tiny.run("store", "export", "tiny", archive).code == 0
+    other = TinyProject(tiny.root, tmp_path / "cache", tiny.tools, {"SEATSMITH_DIST": os.fspath(dist)})
+    (other.project.cache / "tools").mkdir(parents=True)
+    (other.project.cache / "tools" / tree_key()).symlink_to(tiny.project.cache / "tools" / tree_key())
+    taken = other.run("store", "import", archive)
+    assert taken.code == 0, taken.err
+    argv = ["unshare", "--net", "--", *other.argv("image", "tiny", "--locked")]
+    made = subprocess.run(argv, cwd=tiny.root, env=other.env(), capture_output=True, text=True, timeout=300)
+    assert made.returncode == 0, made.stderr
+    assert not (other.project.cache / "standin").exists(), "no stand-in was needed"
+    assert {p.name: file_digest(p) for p in (dist / "tiny").iterdir()} == results(tiny)
+
+
+def test_what_no_lock_names_is_pruned_from_the_store(tiny: TinyProject) -> None:
+    store = tiny.project.cache / "store"
+    stranger = store / "aa" / ("aa" * 32)
+    stranger.parent.mkdir(exist_ok=True)
+    stranger.write_bytes(b"forgotten")
+    os.utime(stranger, (0, 0))
+    there = {p for p in store.rglob("*") if p.is_file()}
+    assert json.loads(tiny.run("store", "prune", "--dry-run", "--json").out)["files"] == 1
+    assert stranger.exists()
+    assert tiny.run("store", "prune").out == "1 files, 9 B, removed from the store\n"
+    assert {p for p in store.rglob("*") if p.is_file()} == there - {stranger}
+
+
+def test_nothing_is_pruned_while_a_lock_cannot_be_read(tiny: TinyProject) -> None:
+    stranger = tiny.project.cache / "store/bb" / ("bb" * 32)
+    stranger.parent.mkdir(exist_ok=True)
+    stranger.write_bytes(b"forgotten")
+    os.utime(stranger, (0, 0))
+    damaged = tiny.project.locks / "other.standin.lock"
+    damaged.write_text("{")
+    try:
+        refused = tiny.run("store", "prune")
+        assert refused.code == 3
+        assert "other.standin.lock" in refused.err
+        assert stranger.exists()
+    finally:
+        damaged.unlink()
+        stranger.unlink()
 
 
 def test_a_damaged_image_in_the_cache_is_built_anew(tiny: TinyProject) -> None:

@@ -19,7 +19,7 @@ from builder import ui
 from builder.errors import InputError, MachineError, TrustError
 from builder.lock import Lock, LockedFile, lock_text
 from builder.standin.server import Handler, serve
-from builder.store import LOCK_MEMBER, Store
+from builder.store import LOCK_MEMBER, Pruned, Store
 from tests.support.locks import lock_of, locked
 
 CONTENT = os.urandom(300_000)
@@ -397,3 +397,24 @@ def test_an_export_that_lacks_a_file_is_refused(tmp_path: Path) -> None:
 
 def test_a_missing_file_is_not_in_the_store(tmp_path: Path) -> None:
     assert not Store(tmp_path).has(LockedFile(**A.model_dump()))
+
+
+def test_pruning_keeps_what_is_named_and_what_has_just_come(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    digests = {name: hashlib.sha256(name.encode()).hexdigest() for name in ("kept", "gone", "new")}
+    for name, digest in digests.items():
+        store.path(digest).parent.mkdir(parents=True, exist_ok=True)
+        store.path(digest).write_text(name)
+        (store.root / f"{digest}.part").write_text("half")
+        if name != "new":
+            os.utime(store.path(digest), (0, 0))
+            os.utime(store.root / f"{digest}.part", (0, 0))
+    foreign = store.root / "notes.txt"
+    foreign.write_text("mine")
+    os.utime(foreign, (0, 0))
+    assert store.prune({digests["kept"]}, dry_run=True) == Pruned(2, 8)
+    assert store.path(digests["gone"]).exists()
+    assert store.prune({digests["kept"]}) == Pruned(2, 8)
+    left = {p.name for p in store.root.rglob("*") if p.is_file()}
+    named = {d for name in ("kept", "new") for d in (digests[name], f"{digests[name]}.part")}
+    assert left == named | {"notes.txt", "fetch.lock"}

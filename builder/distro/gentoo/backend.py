@@ -62,7 +62,7 @@ class Gentoo:
     def initrd(self, profile: Profile) -> list[str]:
         return package_sets(Distribution.GENTOO)["initrd"] if profile.bootable else []
 
-    def request(self, profile: Profile, project: Project) -> str:
+    def request(self, profile: Profile, project: Project, source: Source) -> str:
         return json_digest(
             {
                 "packages": self.wanted(profile),
@@ -119,7 +119,7 @@ class Gentoo:
             distribution=Distribution.GENTOO,
             source=source,
             snapshot=f"{day[:4]}-{day[4:6]}-{day[6:]}",
-            request=self.request(profile, project),
+            request=self.request(profile, project, source),
             mirrors=mirrors,
             files=files,
         )
