@@ -19,7 +19,7 @@ FIRST_UID, UIDS = 524288, 65536
 # Capabilities in its own user namespace without which a whole desktop came up (docs/isolation.md).
 DROPPED = (
     *("audit_control", "audit_write", "dac_read_search", "ipc_owner", "lease", "linux_immutable", "mknod"),
-    *("net_broadcast", "sys_boot", "sys_nice", "sys_ptrace", "sys_resource", "sys_tty_config"),
+    *("net_broadcast", "sys_nice", "sys_ptrace", "sys_resource", "sys_tty_config"),
 )
 NODES = "/run/seatsmith/devices"
 PROGRAM = "usr/lib/seatsmith/broker"

@@ -66,6 +66,7 @@ def test_capabilities_that_no_desktop_needs_are_dropped(tmp_path: Path) -> None:
     assert {"CAP_MKNOD", "CAP_SYS_PTRACE", "CAP_SYS_TTY_CONFIG", "CAP_DAC_READ_SEARCH"} <= set(dropped)
     assert "CAP_SYS_ADMIN" not in dropped  # systemd mounts
     assert "CAP_NET_RAW" not in dropped  # DHCP
+    assert "CAP_SYS_BOOT" not in dropped  # a container that restarts would only end
 
 
 def test_nothing_of_the_hosts_own_devices_is_bound() -> None:
