@@ -4,7 +4,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-from builder.distro import backend
 from builder.errors import CheckFailed, InputError
 from builder.image import SHAPING
 from builder.outputs.checksums import SUMS, parse_checksums
@@ -24,7 +23,7 @@ def matrix(project: Project, since: str | None = None) -> list[str]:
     Raises InputError for a revision that git does not know.
     """
     since = since or last_release(project)
-    names = [name for name in profile_names(project) if buildable(project, name)]
+    names = list(profile_names(project))
     if since is None:
         return sorted(names)
     changed = changed_files(project, since)
@@ -32,14 +31,6 @@ def matrix(project: Project, since: str | None = None) -> list[str]:
     if any(path.startswith(shaping) for path in changed):
         return sorted(names)
     return sorted(name for name in names if any(touches(project, name, path) for path in changed))
-
-
-def buildable(project: Project, name: str) -> bool:
-    try:
-        backend(resolve_profile(project, name).profile.distribution)
-    except InputError:
-        return False
-    return True
 
 
 def touches(project: Project, name: str, path: str) -> bool:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from builder.errors import InputError
 from builder.project import Project, cache_home
 from builder.sources import probe
 from builder.tools import Tools, tree_key
@@ -163,10 +162,7 @@ def mirrors() -> Iterator[Finding]:
     from builder.profile.model import Distribution
 
     for distribution in Distribution:
-        try:
-            url = backend(distribution).probe_url
-        except InputError:
-            continue
+        url = backend(distribution).probe_url
         problem = probe(url)
         yield Finding(
             f"{distribution.value} mirror",

@@ -4,7 +4,6 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from builder.ci import buildable
 from builder.deliver import deliver
 from builder.errors import InputError
 from builder.files import linked, remove_tree, write_atomic
@@ -42,7 +41,7 @@ def renew(
     if to.exists() and any(to.iterdir()):
         raise InputError(f"{to} is not empty", hint="name a new directory")
     to.mkdir(parents=True, exist_ok=True)
-    names = names or [name for name in sorted(profile_names(project)) if buildable(project, name)]
+    names = names or sorted(profile_names(project))
     found = [renew_one(project, name, to, source, date) for name in names]
     text = summary(found)
     write_atomic(to / SUMMARY, text)
