@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,7 @@ from builder.tools import Tools
 
 PLACES = {"autobuilds": AUTOBUILDS, "snapshots": SNAPSHOTS, "binhost": BINPACKAGES}
 SCRIPT = Path(__file__).with_name("emerge.py")
+PORTAGE = "sys-apps/portage"
 TIMEOUT = 30.0  # seconds without a byte
 
 
@@ -57,7 +59,9 @@ class Gentoo:
     probe_url = f"{MIRROR}/{BINPACKAGES}/Packages"
 
     def wanted(self, profile: Profile) -> list[str]:
-        return wanted_packages(profile)
+        names = wanted_packages(profile)
+        kept = profile.gentoo.slim and profile.gentoo.keep_portage
+        return sorted({*names, PORTAGE}) if kept else names
 
     def initrd(self, profile: Profile) -> list[str]:
         return package_sets(Distribution.GENTOO)["initrd"] if profile.bootable else []
@@ -169,10 +173,11 @@ class Gentoo:
         keys = store.checked(key).read_bytes()
         write_keyring(place / "portage/gnupg", keys, trusted_by(key, lock.source), tools)
         linked(store.checked(kept_of(lock.files, "stage")), place / "stage3.tar.xz")
-        linked(SCRIPT, place / SCRIPT.name)
-        requests = {"image": self.asked(self.wanted(profile), slim=profile.gentoo.slim)}
+        shutil.copyfile(SCRIPT, place / SCRIPT.name)
+        gentoo = profile.gentoo
+        requests = {"image": asked(self.wanted(profile), slim=gentoo.slim, keep=gentoo.keep_portage)}
         if profile.bootable:
-            requests["initrd"] = self.asked(self.initrd(profile), slim=True)
+            requests["initrd"] = asked(self.initrd(profile), slim=True, keep=False)
         (place / "request.json").write_text(json.dumps(requests))
         (scratch / "pkgcache").mkdir()
         everywhere = {
@@ -187,18 +192,21 @@ class Gentoo:
         initrd = {"Content": contents["initrd"]} if "initrd" in contents else {}
         return Prepared({**everywhere, "Content": contents["image"]}, initrd=initrd)
 
-    def asked(self, atoms: list[str], *, slim: bool) -> dict[str, Any]:
-        """What emerge.py reads: the packages, and what of $SRCDIR lies where for portage."""
-        return {
-            "atoms": atoms,
-            "slim": slim,
-            "environment": build_environment(),
-            "binds": {
-                "gentoo/portage": "/etc/portage",
-                "gentoo/pkgdir": PKGDIR,
-                "gentoo-tree": REPOSITORY,
-            },
-        }
+
+def asked(atoms: list[str], *, slim: bool, keep: bool) -> dict[str, Any]:
+    """What emerge.py reads: the packages, and what of $SRCDIR lies where for portage."""
+    return {
+        "atoms": atoms,
+        "unwanted": [] if keep or slim else [PORTAGE],
+        "slim": slim,
+        "keep_portage": keep,
+        "environment": build_environment(),
+        "binds": {
+            "gentoo/portage": "/etc/portage",
+            "gentoo/pkgdir": PKGDIR,
+            "gentoo-tree": REPOSITORY,
+        },
+    }
 
 
 def image_content(place: Path, image: str, *, slim: bool) -> dict[str, list[str]]:

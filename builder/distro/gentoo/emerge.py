@@ -9,9 +9,11 @@ unpacked, or into an empty root from a stage3 beside it.
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,27 +26,45 @@ def main() -> None:
     place = Path(os.environ["SRCDIR"])
     image = Path(os.environ["BUILDROOT"])
     request = json.loads((place / "gentoo/request.json").read_text())[sys.argv[1]]
+    asked = [*OPTIONS, *request["atoms"]]
     if request["slim"]:
         with tempfile.TemporaryDirectory(prefix="stage3-", dir="/var/tmp") as stage:
             archive = place / "gentoo/stage3.tar.xz"
             unpack: list[Any] = ["tar", "--extract", "--numeric-owner", "-p", "-C", stage, "-f", archive]
             subprocess.run(unpack, check=True)
-            emerge(Path(stage), request, place, target=image)
+            emerge(Path(stage), asked, request, place, target=image)
     else:
-        emerge(image, request, place, target=None)
+        emerge(image, asked, request, place, target=None)
+    if request["unwanted"]:
+        # portage does not remove itself, so that the image's root is shown to it as another
+        words = ["--color=n", "--quiet", "--unmerge", *request["unwanted"]]
+        emerge(image, words, request, place, target=image)
+        (image / TARGET.lstrip("/")).rmdir()
+    configure(image, request, place / "gentoo/portage")
 
 
-def emerge(root: Path, request: dict[str, Any], place: Path, *, target: Path | None) -> None:
-    """Run emerge with ``root`` as /, installing there or into ``target``."""
+def configure(image: Path, request: dict[str, Any], portage: Path) -> None:
+    """Leave the profile's settings for the portage in the image; nothing where it is not kept."""
+    place = image / "etc/portage"
+    shutil.rmtree(place, ignore_errors=True)
+    if request["keep_portage"]:
+        # of the keyring portage makes its own: ours was made today, and holds what built the image
+        shutil.copytree(portage, place, symlinks=True, ignore=shutil.ignore_patterns("gnupg"))
+
+
+def emerge(
+    root: Path, words: Sequence[str], request: dict[str, Any], place: Path, *, target: Path | None
+) -> None:
+    """Run emerge with ``root`` as /, at work there or in ``target``."""
     options: list[Any] = ["--bind", root, "/", "--dev", "/dev", "--proc", "/proc", "--tmpfs", "/tmp"]
     for source, inside in request["binds"].items():
         (root / inside.lstrip("/")).mkdir(parents=True, exist_ok=True)
         options += ["--bind", place / source, inside]
-    words = ["emerge", *OPTIONS]
+    argv = ["emerge"]
     if target is not None:
         (root / TARGET.lstrip("/")).mkdir()
         options += ["--bind", target, TARGET]
-        words.append(f"--root={TARGET}")
+        argv.append(f"--root={TARGET}")
     environment = {
         "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
         "HOME": "/root",
@@ -53,8 +73,8 @@ def emerge(root: Path, request: dict[str, Any], place: Path, *, target: Path | N
         "SOURCE_DATE_EPOCH": os.environ["SOURCE_DATE_EPOCH"],
         **request["environment"],
     }
-    sandbox = ["python3", "-SI", SANDBOX, *options, "--unshare-net", "--chdir", "/", "--", *words]
-    subprocess.run([*sandbox, *request["atoms"]], env=environment, check=True)
+    sandbox = ["python3", "-SI", SANDBOX, *options, "--unshare-net", "--chdir", "/", "--"]
+    subprocess.run([*sandbox, *argv, *words], env=environment, check=True)
 
 
 if __name__ == "__main__":
