@@ -21,7 +21,13 @@ from builder.machine.errors import AgentSilent
 PORT = "org.seatsmith.agent.0"
 RESEND = 5.0
 OVERTIME = 124  # exit status of a command that took too long, as timeout(1) has it
-PATIENCE = 10.0  # seconds an answer may come late, beyond the time the command itself may take
+PATIENCE = 20.0  # seconds an answer may come late, beyond the time the command itself may take
+SLOWEST = 4.0
+
+
+def slowness() -> float:
+    """How many times longer than on an idle machine things may take now."""
+    return min(SLOWEST, max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1)))
 
 
 @dataclass(frozen=True)
@@ -51,7 +57,7 @@ class Agent:
         """
         ident = next(self.ids)
         line = f"\n{ident} {timeout:g} {base64.b64encode(command.encode()).decode()}\n".encode()
-        deadline = time.monotonic() + timeout + PATIENCE
+        deadline = time.monotonic() + timeout + PATIENCE * slowness()
         self._send(line, deadline)
         while True:
             answer = self._receive(deadline)

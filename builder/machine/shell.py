@@ -1,17 +1,15 @@
 """What can a test ask of the host or of one container: run this, wait for that unit, file or port?"""
 
-import os
 import shlex
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
-from builder.machine.agent import Agent, Answer
+from builder.machine.agent import Agent, Answer, slowness
 from builder.machine.errors import Unmet
 
 WAIT = 120.0  # seconds; emulated guests on a busy machine are slow, and a panic ends a wait anyway
 POLL = 0.3
-SLOWEST = 4.0
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -26,11 +24,6 @@ def until(probe: Callable[[], object], what: str, *, timeout: float, poll: float
         if waited > timeout * slowness():
             raise Unmet(f"{what}: not within {waited:.0f} s")
         time.sleep(poll)
-
-
-def slowness() -> float:
-    """How many times longer than on an idle machine things may take now."""
-    return min(SLOWEST, max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1)))
 
 
 class Shell(ABC):

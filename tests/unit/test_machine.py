@@ -197,12 +197,16 @@ def test_pictures_are_told_apart_by_what_they_show(tmp_path: Path) -> None:
     assert dominant_colour(white) == (255, 255, 255)
 
 
-def test_a_screen_stands_still_only_while_nothing_changes(tmp_path: Path) -> None:
+def test_a_screen_stands_still_only_while_nothing_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 100.0
+    monkeypatch.setattr("builder.machine.screen.time.monotonic", lambda: now)
     stillness = Stillness(tmp_path / "before.png")
     stillness.seconds(picture(tmp_path / "now.png", (10, 20, 30)))
-    time.sleep(0.05)
-    assert stillness.seconds(picture(tmp_path / "now.png", (10, 20, 30))) >= 0.05
-    assert stillness.seconds(picture(tmp_path / "now.png", (200, 20, 30))) < 0.05
+    now = 107.0
+    assert stillness.seconds(picture(tmp_path / "now.png", (10, 20, 30))) == 7
+    assert stillness.seconds(picture(tmp_path / "now.png", (200, 20, 30))) == 0
 
 
 def test_a_secret_reaches_qemu_by_a_private_file_and_not_by_its_arguments(tmp_path: Path) -> None:
