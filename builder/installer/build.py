@@ -14,7 +14,7 @@ from builder.installer.answers import Answers
 from builder.installer.cpio import write_cpio
 from builder.installer.layout import make_overlay, unwanted
 from builder.installer.stick import Ids, write_stick
-from builder.machine.kernel import read_uki
+from builder.machine.kernel import pe_sections
 from builder.outputs.checksums import write_checksums
 from builder.outputs.sign import Signature, sign_or_warn
 from builder.project import Project
@@ -140,14 +140,19 @@ def make_uki(
     ):
         write_cpio(tar, overlay, packed, epoch=root.epoch, unwanted=unwanted)
     tar.unlink()
-    kernel.write_bytes(read_uki(root.uki).linux)
+    sections = pe_sections(root.uki.read_bytes(), root.uki)
+    kernel.write_bytes(sections[".linux"])
+    uname = sections.get(".uname", b"").decode().strip("\0\n ")
     release = scratch / "os-release"
     version = root.version
     release.write_text(f'ID=seatsmith-installer\nNAME="Seatsmith installer"\nVERSION_ID={version}\n')
     argv: list[Arg] = ["ukify", "build", "--linux", kernel, "--initrd", initrd, "--output", uki]
     argv += ["--cmdline", OPTIONS, "--os-release", f"@{release}"]
+    if uname:
+        argv += ["--uname", uname]
     if secure is not None:
-        argv += ["--signtool=systemd-sbsign", f"--secureboot-private-key={secure.key.absolute()}"]
+        argv += ["--signtool=systemd-sbsign", "--no-sign-kernel"]
+        argv += [f"--secureboot-private-key={secure.key.absolute()}"]
         argv += [f"--secureboot-certificate={secure.certificate.absolute()}"]
     with ui.current().step("Joining it to its kernel"):
         tools.run(argv, env={"SOURCE_DATE_EPOCH": str(root.epoch)}, network=False)
