@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from builder.errors import InputError
+from builder.errors import InputError, TrustError
 from builder.files import write_atomic
 from builder.profile.checks import ProfileName
 from builder.profile.model import Distribution
@@ -118,6 +118,21 @@ def lock_text(lock: Lock) -> str:
 
 def write_lock(path: Path, lock: Lock) -> None:
     write_atomic(path, lock_text(lock))
+
+
+def refuse_rollback(before: Lock, after: Lock) -> None:
+    """Refuse a renewed lock with an older stage, tree or index: its packages have holes that are known now.
+
+    They are told apart by version where that says when they were made. Raises TrustError.
+    """
+    known = {(f.kind, f.name): f.version for f in before.by_kind("stage", "tree", "index") if f.version}
+    for file in after.by_kind("stage", "tree", "index"):
+        was = known.get((file.kind, file.name), "")
+        if (len(file.version), file.version) < (len(was), was):
+            raise TrustError(
+                f"the mirror offers {file.name} {file.version}, older than the {was} of the lock before",
+                hint="try another mirror; if you want the older state, remove the lock first",
+            )
 
 
 def read_lock(path: Path) -> Lock:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 SANDBOX = "/usr/lib/python3/dist-packages/mkosi/sandbox.py"
+MOUNTED = ("boot", "efi")  # where mkosi and bootctl(1) look for them; a stage3 has no /efi
 TARGET = "/target"  # in the stage3, where the image's root is when it is another
 OPTIONS = ("--color=n", "--quiet", "--usepkgonly", "--changed-use", "--jobs=1", "--with-bdeps=n")
 
@@ -41,6 +42,8 @@ def main() -> None:
         emerge(image, words, request, place, target=image)
         (image / TARGET.lstrip("/")).rmdir()
     configure(image, request, place / "gentoo/portage")
+    for name in MOUNTED:
+        (image / name).mkdir(mode=0o700, exist_ok=True)
 
 
 def configure(image: Path, request: dict[str, Any], portage: Path) -> None:

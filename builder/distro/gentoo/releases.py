@@ -5,13 +5,15 @@ A stage3 has a detached signature (.asc) and a clearsigned list of digests (.DIG
 names the latest one. The tree's snapshot has a detached signature (.gpgsig).
 """
 
+import contextlib
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from builder import ui
 from builder.errors import MachineError, TrustError
 from builder.files import atomic_path, file_digest
 from builder.lock import LockedFile
@@ -134,15 +136,13 @@ def pin_stage(
     found, text = read_clearsigned(digests, [trust.keys], tools=tools)
     demand(found, trust.stage, f"the digests of {title}")
     sha512 = signed_digest(text, Path(path).name)
-    archive = fetch_large(http, f"{base}/{path}", size, store)
-    if file_digest(archive, "sha512") != sha512:
-        archive.unlink()
-        raise TrustError(f"{title} is not what its signed digests say", hint="try another mirror")
     signature = download(http, f"{base}/{path}.asc")
-    demand(check_signature(archive, signature, [trust.keys], tools=tools), trust.stage, title)
-    version = path.partition("/")[0]
-    stage = pinned(archive, store, kind="stage", repository="autobuilds", path=path, name="stage3")
-    stage = stage.model_copy(update={"version": version, "sha512": sha512})
+    with fetched(http, f"{base}/{path}", size, store) as archive:
+        if file_digest(archive, "sha512") != sha512:
+            raise TrustError(f"{title} is not what its signed digests say", hint="try another mirror")
+        demand(check_signature(archive, signature, [trust.keys], tools=tools), trust.stage, title)
+        stage = pinned(archive, store, kind="stage", repository="autobuilds", path=path, name="stage3")
+    stage = stage.model_copy(update={"version": path.partition("/")[0], "sha512": sha512})
     return [
         stage,
         keep(
@@ -157,22 +157,24 @@ def pin_tree(
 ) -> list[LockedFile]:
     """Fetch the ebuild tree's snapshot of ``day`` (YYYYMMDD), check its signature and pin it."""
     path = f"gentoo-{day}.tar.xz"
-    archive = fetch_large(http, f"{base}/{path}", None, store)
     signature = download(http, f"{base}/{path}.gpgsig")
-    title = f"the ebuild tree of {day}"
-    demand(check_signature(archive, signature, [trust.keys], tools=tools), trust.tree, title)
-    tree = pinned(archive, store, kind="tree", repository="snapshots", path=path, name="gentoo")
+    with fetched(http, f"{base}/{path}", None, store) as archive:
+        found = check_signature(archive, signature, [trust.keys], tools=tools)
+        demand(found, trust.tree, f"the ebuild tree of {day}")
+        tree = pinned(archive, store, kind="tree", repository="snapshots", path=path, name="gentoo")
     kept = keep(
         store, signature, kind="signature", repository="snapshots", path=f"{path}.gpgsig", name="gentoo"
     )
     return [tree.model_copy(update={"version": day}), kept]
 
 
-def fetch_large(http: "httpx.Client", url: str, size: int | None, store: Store) -> Path:
-    """Download a file beside the store; ``size`` is what it must have, where that is known."""
-    import httpx
+@contextlib.contextmanager
+def fetched(http: "httpx.Client", url: str, size: int | None, store: Store) -> Iterator[Path]:
+    """A large file, downloaded beside the store, and gone when leaving unless it was moved in.
 
-    from builder import ui
+    ``size`` is what it must have, where that is known. Raises MachineError or TrustError.
+    """
+    import httpx
 
     store.root.mkdir(parents=True, exist_ok=True)
     target = store.root / f"unchecked-{hashlib.sha256(url.encode()).hexdigest()[:16]}"
@@ -186,13 +188,13 @@ def fetch_large(http: "httpx.Client", url: str, size: int | None, store: Store) 
                     meter.advance(len(block))
                     if size is not None and out.tell() > size:
                         break
+        if size is not None and target.stat().st_size != size:
+            raise TrustError(f"{url} does not have the {size} bytes that are signed for")
+        yield target
     except httpx.HTTPError as e:
-        target.unlink(missing_ok=True)
         raise MachineError(f"cannot fetch {url}: {e}") from e
-    if size is not None and target.stat().st_size != size:
-        target.unlink()
-        raise TrustError(f"{url} does not have the {size} bytes that are signed for")
-    return target
+    finally:
+        target.unlink(missing_ok=True)
 
 
 def pinned(archive: Path, store: Store, *, kind: str, repository: str, path: str, name: str) -> LockedFile:
