@@ -74,6 +74,9 @@ def publish(
         list[Path] | None,
         typer.Option(help="A rebuild statement to publish, or a directory of them; its .gpg lies beside."),
     ] = None,
+    registry: Annotated[
+        str | None, typer.Option(help="Also copy all of it into a registry: oci://HOST/REPOSITORY.")
+    ] = None,
     allow_standin: AllowStandin = False,
     json: AsJson = False,
 ) -> None:
@@ -99,6 +102,10 @@ def publish(
         report=report,
         statements=read_statements(statement or []),
     )
+    if registry:
+        from builder.publish.oci import push
+
+        push(to, registry)
     lines = [f"{to}: index {index.serial}, good until {index.expires:%Y-%m-%d %H:%M} UTC"]
     lines += [
         f"  {profile} {release.version}  release {release.release}"
@@ -110,7 +117,9 @@ def publish(
 
 
 def pull(
-    url: Annotated[str, typer.Argument(help="A published directory: https://…, file://… or a path.")],
+    url: Annotated[
+        str, typer.Argument(help="A published directory: https://…, oci://…, file://… or a path.")
+    ],
     name: Annotated[str, typer.Argument(help="The profile whose image to fetch.")],
     into: Annotated[Path | None, typer.Option(help="Result directory (default: dist/NAME).")] = None,
     key: Keys = None,

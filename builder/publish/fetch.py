@@ -16,29 +16,36 @@ from builder.files import CHUNK, no_space_named
 if TYPE_CHECKING:
     import httpx
 
+    from builder.publish.oci import Repository
+
 TIMEOUT = 30.0  # seconds without a byte
 ATTEMPTS = 3
 MAX_REDIRECTS = 5
 
 
 class Site:
-    """A published directory behind http(s):// or file:// URLs, or at a local path."""
+    """A published directory behind http(s):// or file:// URLs, at a local path, or in a registry (oci://)."""
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
         self.url = url.rstrip("/")
         self.local: Path | None = None
         self.http: httpx.Client | None = None
+        self.oci: Repository | None = None
         if parts.scheme in ("", "file"):
             self.local = Path(unquote(parts.path)).absolute()
             self.url = str(self.local)
+        elif parts.scheme == "oci":
+            from builder.publish import oci
+
+            self.oci = oci.Repository(url)
         elif parts.scheme not in ("http", "https"):
             raise InputError(
-                f"{url}: unknown kind of URL", hint="accepted: https://, http://, file:// or a path"
+                f"{url}: unknown kind of URL", hint="accepted: https://, http://, oci://, file:// or a path"
             )
 
     def __enter__(self) -> Self:
-        if self.local is None:
+        if self.local is None and self.oci is None:
             import httpx
 
             self.http = httpx.Client(
@@ -116,6 +123,9 @@ class Site:
         """The content from ``offset`` on. Raises MachineError for what cannot be read."""
         if self.local is not None:
             yield from local_blocks(self.local, name, offset)
+            return
+        if self.oci is not None:
+            yield from self.oci.blocks(name, offset)
             return
         import httpx
 
