@@ -60,6 +60,9 @@ def register(app: typer.Typer) -> None:
         ("rollback", rollback),
         ("drop", drop),
         ("status", status),
+        ("enroll", enroll),
+        ("header-save", header_save),
+        ("header-restore", header_restore),
     ):
         provision_app.command(name)(command)
     app.add_typer(provision_app, name="provision")
@@ -241,4 +244,89 @@ def grow(
     from builder.cli.provision_change import change_command
 
     data, text = change_command("grow", name, disk, yes=yes, serial=serial, size=size)
+    show(data, text, as_json=json)
+
+
+def header_save(
+    name: Name,
+    disk: Disk,
+    to: Annotated[Path, typer.Option("--to", metavar="FILE", help="The file to make; it must not exist.")],
+    own_key: Annotated[
+        bool,
+        typer.Option(
+            "--own-key", help="Encrypt it by a key of its own, shown once, not the volume's passphrase."
+        ),
+    ] = False,
+    passphrase_fd: Descriptors = None,
+    passphrase_file: Files = None,
+    json: Json = False,
+) -> None:
+    """Keep a volume's LUKS2 header in a file, encrypted, for the day when the one on the disk is damaged."""
+    from builder.cli.provision_headers import save_command
+
+    data, text = save_command(
+        name, disk, to, own_key=own_key, descriptors=passphrase_fd or [], files=passphrase_file or []
+    )
+    show(data, text, as_json=json)
+
+
+def header_restore(
+    name: Name,
+    disk: Disk,
+    source: Annotated[Path, typer.Option("--from", metavar="FILE", help="What header-save made.")],
+    yes: Yes = False,
+    serial: Serial = None,
+    passphrase_fd: Descriptors = None,
+    passphrase_file: Files = None,
+    json: Json = False,
+) -> None:
+    """Put a saved LUKS2 header back; the passphrases are then those of that time."""
+    from builder.cli.provision_headers import restore_command
+
+    data, text = restore_command(
+        name,
+        disk,
+        source,
+        yes=yes,
+        serial=serial,
+        descriptors=passphrase_fd or [],
+        files=passphrase_file or [],
+    )
+    show(data, text, as_json=json)
+
+
+def enroll(
+    name: Name,
+    disk: Disk,
+    tpm2: Annotated[
+        str | None, typer.Option("--tpm2", metavar="DEVICE", help="A TPM2; `auto` finds the PC's own.")
+    ] = None,
+    fido2: Annotated[
+        str | None, typer.Option("--fido2", metavar="DEVICE", help="A FIDO2 token; `auto` finds it.")
+    ] = None,
+    pcrs: Annotated[str, typer.Option(help="PCRs of the TPM2 that must be as they are now.")] = "7",
+    pin_file: Annotated[
+        str | None, typer.Option("--pin-file", metavar="FILE", help="The PIN, from a 0600 file.")
+    ] = None,
+    yes: Yes = False,
+    serial: Serial = None,
+    passphrase_fd: Descriptors = None,
+    passphrase_file: Files = None,
+    json: Json = False,
+) -> None:
+    """Let a TPM2 or a FIDO2 token open a volume too, beside its passphrase, until it is replaced."""
+    from builder.cli.provision_headers import enroll_command
+
+    data, text = enroll_command(
+        name,
+        disk,
+        tpm2=tpm2,
+        fido2=fido2,
+        pcrs=pcrs,
+        pin_file=pin_file,
+        yes=yes,
+        serial=serial,
+        descriptors=passphrase_fd or [],
+        files=passphrase_file or [],
+    )
     show(data, text, as_json=json)

@@ -168,11 +168,13 @@ def replaced(name: str, version: str, report: Report) -> Answer:
     return with_recovery(data, text, {name: report.recovery} if report.recovery else {})
 
 
-def with_recovery(data: dict[str, Any], text: str, recovery: dict[str, bytearray]) -> Answer:
-    """Add recovery keys, as text and as a QR code, and wipe them."""
+def with_recovery(
+    data: dict[str, Any], text: str, recovery: dict[str, bytearray], *, what: str = "recovery key"
+) -> Answer:
+    """Add keys, as text and as a QR code, and wipe them: they are shown only here."""
     for name, key in recovery.items():
         said = key.decode()
-        text += f"\n\nrecovery key of {name}, shown only now: {said}\n{qr_code(said)}"
+        text += f"\n\n{what} of {name}, shown only now: {said}\n{qr_code(said)}"
         data.setdefault("recovery", {})[name] = said
         wipe(key)
     return data, text

@@ -1,0 +1,120 @@
+"""What do ``provision header-save``, ``header-restore`` and ``enroll`` do? LUKS2 headers move."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from builder.cli.provision_apply import busy, confirm, passphrases, scratch_place, with_recovery
+from builder.cli.provision_show import Answer, reading
+from builder.errors import BusyError, UsageError
+from builder.files import remove_tree
+from builder.project import find_project
+from builder.provision import enroll, headers
+from builder.provision.found import Found
+from builder.provision.identity import check_identity, identify
+from builder.provision.live import changing
+from builder.provision.seatdisk import SeatDisk, open_seat, opened
+from builder.seat.secrets import read_file
+from builder.tools import ensure_tools
+from builder.ui import size_text
+from builder.volume.keys import recovery_key, wipe
+
+
+def save_command(
+    name: str, path: Path, to: Path, *, own_key: bool, descriptors: Sequence[str], files: Sequence[str]
+) -> Answer:
+    project, tools = find_project(), ensure_tools()
+    identity = identify(path)
+    scratch = scratch_place(project, identity)
+    keys = {}
+    with passphrases([name], descriptors, files) as secrets, reading(identity) as medium:
+        disk = open_seat(medium, identity.size)
+        remove_tree(scratch)
+        scratch.mkdir(mode=0o700, parents=True)
+        try:
+            with opened(disk, name, secrets[name], tools, scratch):
+                pass  # the passphrase is right: what it encrypts can be opened by who knows the volume's
+        finally:
+            remove_tree(scratch)
+        secret = secrets[name]
+        if own_key:
+            keys[name] = secret = recovery_key()
+        data = headers.seal(disk, name, secret)
+    headers.save(to, data)
+    text = f"{to}: the header of {name}, encrypted, {size_text(len(data))}; keep it apart from the disk"
+    answer = {"environment": name, "file": str(to), "size": len(data)}
+    return with_recovery(answer, text, keys, what="key of this backup")
+
+
+def restore_command(
+    name: str,
+    path: Path,
+    source: Path,
+    *,
+    yes: bool,
+    serial: str | None,
+    descriptors: Sequence[str],
+    files: Sequence[str],
+) -> Answer:
+    project, tools = find_project(), ensure_tools()
+    sealed = headers.load(source)
+    identity = identify(path)
+    check_identity(identity, pinned=None, expected=serial)
+    with busy(project, identity), changing(identity, [name], tools) as medium:
+        disk = open_seat(medium, identity.size)
+        refuse_unfinished(disk)
+        found = Found(identity.path, identity.size)
+        what = f"the header of {name} will be the one of the backup, with its passphrases"
+        confirm(disk.seat, identity, found, yes=yes, serial=serial, what=what)
+        with passphrases([name], descriptors, files) as secrets:
+            try:
+                headers.restore(disk, name, sealed, secrets[name])
+            finally:
+                wipe(secrets[name])
+    return {"environment": name}, f"{name} has the header of {source} again"
+
+
+def refuse_unfinished(disk: SeatDisk) -> None:
+    if pending := disk.journal.unfinished:
+        raise BusyError(
+            f"a run of `provision {pending.verb}` on this disk was interrupted", hint="finish it first"
+        )
+
+
+def enroll_command(
+    name: str,
+    path: Path,
+    *,
+    tpm2: str | None,
+    fido2: str | None,
+    pcrs: str,
+    pin_file: str | None,
+    yes: bool,
+    serial: str | None,
+    descriptors: Sequence[str],
+    files: Sequence[str],
+) -> Answer:
+    if (tpm2 is None) == (fido2 is None):
+        raise UsageError("say which device: --tpm2 DEVICE or --fido2 DEVICE, such as `auto`")
+    project, tools = find_project(), ensure_tools()
+    pin = read_file(pin_file) if pin_file else None
+    device = enroll.tpm2(tpm2, pcrs=pcrs, pin=pin) if tpm2 else enroll.fido2(str(fido2), pin=pin)
+    identity = identify(path)
+    check_identity(identity, pinned=None, expected=serial)
+    with busy(project, identity), changing(identity, [name], tools) as medium:
+        disk = open_seat(medium, identity.size)
+        refuse_unfinished(disk)
+        found = Found(identity.path, identity.size)
+        kind = "TPM2" if tpm2 else "FIDO2 token"
+        what = f"the {kind} will open {name}, too"
+        confirm(disk.seat, identity, found, yes=yes, serial=serial, what=what)
+        scratch = scratch_place(project, identity)
+        remove_tree(scratch)
+        scratch.mkdir(mode=0o700, parents=True)
+        try:
+            with passphrases([name], descriptors, files) as secrets:
+                enroll.enroll(disk, name, device, secrets[name], tools=tools, scratch=scratch)
+        finally:
+            remove_tree(scratch)
+            if pin is not None:
+                wipe(pin)
+    return {"environment": name, "device": kind}, f"the {kind} opens {name}, too; its passphrase still does"

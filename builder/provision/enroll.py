@@ -1,0 +1,84 @@
+"""How does a TPM2 or a FIDO2 device come to open a volume? systemd-cryptenroll works on its header's copy.
+
+The copy's changes then go to the disk in an order in which a power cut leaves one of the header's two
+descriptions whole at every moment: the area of keyslots, the second description, the first one.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from builder.errors import InputError, MachineError, TrustError
+from builder.provision.headers import header_bytes
+from builder.provision.seatdisk import SeatDisk
+from builder.run import ProgramError
+from builder.tools import Tools
+from builder.volume.keys import as_fd
+
+DESCRIPTION = 0x4000  # bytes of each of the two descriptions, as luks.make_header has them made
+KEYSLOTS_AT = 2 * DESCRIPTION
+BLOCK = 4096
+PATIENCE = 300  # seconds for a person to touch a token; whoever asks for a PIN that nobody hears, ends, too
+
+
+@dataclass(frozen=True)
+class Device:
+    """What shall open the volume: systemd-cryptenroll's own words, and a PIN where one is wanted."""
+
+    words: tuple[str, ...]
+    pin: bytearray | None = None
+
+
+def tpm2(device: str, *, pcrs: str, pin: bytearray | None) -> Device:
+    """A TPM2 that gives the key only in the present state of ``pcrs``, and only for the PIN, if any."""
+    words = [f"--tpm2-device={device}", f"--tpm2-pcrs={pcrs}"]
+    return Device((*words, f"--tpm2-with-pin={'yes' if pin else 'no'}"), pin)
+
+
+def fido2(device: str, *, pin: bytearray | None) -> Device:
+    """A FIDO2 token, with its own PIN if it has one."""
+    return Device((f"--fido2-device={device}",), pin)
+
+
+def enroll(
+    disk: SeatDisk, name: str, device: Device, passphrase: bytearray, *, tools: Tools, scratch: Path
+) -> None:
+    """Let the device open the volume, too. Raises TrustError for a wrong passphrase."""
+    old = header_bytes(disk, name)
+    copy = scratch / f"{name}.header"
+    copy.write_bytes(old)
+    run_enroll(copy, device.words, passphrase, tools=tools, pin=device.pin)
+    write_changes(disk, name, old, copy.read_bytes())
+    copy.unlink()
+
+
+def run_enroll(
+    header: Path, words: Sequence[str], passphrase: bytearray, *, tools: Tools, pin: bytearray | None = None
+) -> None:
+    """systemd-cryptenroll(1) on a header in a file; secrets go by file descriptor, and a PIN as it asks."""
+    with as_fd(passphrase) as fd:
+        argv: list[str | Path] = ["systemd-cryptenroll", f"--unlock-key-file=/dev/fd/{fd}", *words, header]
+        env = {"NEWPIN": pin.decode(), "PIN": pin.decode()} if pin else {}
+        try:
+            tools.run(argv, pass_fds=(fd,), env=env, timeout=PATIENCE)
+        except ProgramError as e:
+            if "No key available" in e.output or "not permitted" in e.output:
+                raise TrustError("no keyslot opens with this passphrase") from None
+            raise MachineError(
+                f"the device was not enrolled:\n  {e.output.strip()}",
+                hint="systemd-cryptenroll --tpm2-device=list, or --fido2-device=list, shows what there is",
+            ) from e
+
+
+def write_changes(disk: SeatDisk, name: str, old: bytes, new: bytes) -> None:
+    """Bring a changed header to the disk."""
+    if len(old) != len(new):
+        raise InputError(f"the header of {name} has changed its size")
+    base = disk.offset(name)
+    for start, end in ((KEYSLOTS_AT, len(new)), (DESCRIPTION, KEYSLOTS_AT), (0, DESCRIPTION)):
+        for at in range(start, end, BLOCK):
+            if old[at : at + BLOCK] != new[at : at + BLOCK]:
+                disk.medium.write(base + at, new[at : at + BLOCK])
+        disk.medium.sync()
+    if header_bytes(disk, name) != new:
+        raise MachineError(f"{disk.medium.path}: the header of {name} reads back otherwise")

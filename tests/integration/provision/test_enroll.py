@@ -1,0 +1,107 @@
+"""Does a TPM2 open a volume of the seat, only with its PIN, and is a header whole at every write of that?"""
+
+import contextlib
+import hashlib
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from builder.errors import MachineError, TrustError
+from builder.provision.enroll import DESCRIPTION, enroll, tpm2, write_changes
+from builder.provision.headers import header_bytes
+from builder.run import ProgramError
+from builder.volume.medium import Medium
+from tests.support.faults import Faulty, PowerCut
+from tests.support.provisioned import Bench, MakeMedium
+from tests.support.softwaretpm import software_tpm
+from tests.support.tinyseat import PASSPHRASE
+
+PIN = b"2580"
+
+
+@pytest.fixture
+def tpm(bench: Bench) -> Iterator[str]:
+    place = tempfile.TemporaryDirectory(prefix="tpm-")  # a socket's path is short
+    with place as folder, software_tpm(bench.tools, Path(folder) / "state") as name:
+        yield name
+
+
+def enroll_work(bench: Bench, tpm: str, passphrase: bytes = PASSPHRASE, make: MakeMedium = Medium) -> None:
+    device = tpm2(tpm, pcrs="7", pin=bytearray(PIN))
+    with bench.opened(make) as disk, bench.empty_scratch() as scratch:
+        enroll(disk, "work", device, bytearray(passphrase), tools=bench.tools, scratch=scratch)
+
+
+def opens_by_tpm(bench: Bench, tpm: str, pin: bytes) -> bool:
+    """Whether the TPM opens the header: by that, a recovery key is added to a copy of it.
+
+    Where it does not, systemd-cryptenroll asks for a passphrase, and waits for one that does not come.
+    """
+    with bench.opened() as disk, bench.empty_scratch() as scratch:
+        copy = scratch / "header"
+        copy.write_bytes(header_bytes(disk, "work"))
+        try:
+            argv = ["systemd-cryptenroll", f"--unlock-tpm2-device={tpm}", "--recovery-key", copy]
+            bench.tools.run(argv, env={"PIN": pin.decode()}, timeout=20)
+        except (ProgramError, MachineError):
+            return False
+        return True
+
+
+def test_a_tpm_opens_a_volume_with_the_right_pin_alone(bench: Bench, tpm: str) -> None:
+    before = bench.contents("work")
+    assert not opens_by_tpm(bench, tpm, PIN)
+    enroll_work(bench, tpm)
+    with bench.opened() as disk:
+        header = disk.header("work")
+    assert header is not None
+    assert header.tokens == ("systemd-tpm2",)
+    assert opens_by_tpm(bench, tpm, PIN)
+    assert not opens_by_tpm(bench, tpm, b"0000")
+    assert bench.contents("work") == before
+
+
+def test_without_the_passphrase_or_a_device_nothing_is_enrolled(bench: Bench, tpm: str) -> None:
+    with bench.opened() as disk:
+        before = header_bytes(disk, "work")
+    with pytest.raises(TrustError, match="no keyslot opens"):
+        enroll_work(bench, tpm, b"wrong")
+    with pytest.raises(MachineError, match="was not enrolled"):
+        enroll_work(bench, "swtpm:path=/nowhere")
+    with bench.opened() as disk:
+        assert header_bytes(disk, "work") == before
+
+
+def whole(header: bytes, at: int) -> bool:
+    """Whether a description of a LUKS2 header, there, is as its checksum says."""
+    data = header[at : at + DESCRIPTION]
+    digest = hashlib.sha256(data[:448] + bytes(64) + data[512:]).digest()
+    return data[:4] in (b"LUKS", b"SKUL") and data[448:480] == digest
+
+
+def test_a_power_cut_while_a_header_changes_leaves_one_description_whole(bench: Bench, tpm: str) -> None:
+    with bench.opened() as disk:
+        old = header_bytes(disk, "work")
+    enroll_work(bench, tpm)
+    with bench.opened() as disk:
+        new, start = header_bytes(disk, "work"), disk.offset("work")
+    found: list[bytes] = []
+    tally = 0
+    while not found:
+        with bench.opened() as disk:
+            disk.medium.write(start, old)
+        with bench.opened(cutting(tally)) as disk, contextlib.suppress(PowerCut):
+            write_changes(disk, "work", old, new)
+            found.append(header_bytes(disk, "work"))
+        with bench.medium() as medium:
+            left = medium.read(start, len(new))
+        assert whole(left, 0) or whole(left, DESCRIPTION)
+        tally += 1
+    assert found == [new]
+    assert tally > 60
+
+
+def cutting(at: int) -> MakeMedium:
+    return lambda fd, path: Faulty(fd, path, at=at, kind="cut", torn=1)
