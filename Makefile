@@ -43,10 +43,17 @@ endif
 run: setup ## Boot SEAT in QEMU for a person
 	@$(SEATSMITH) run $(SEAT) $(ARGS)
 
+installer: setup ## Make the stick that turns a bare PC into SEAT (images are built first where they are missing)
+	@for profile in installer $$($(SEATSMITH) seat profiles $(SEAT)); do \
+		test -e dist/$$profile/manifest.json || $(SEATSMITH) image $$profile --source $(SOURCE) || exit; done
+	@$(SEATSMITH) installer build $(SEAT) $(ARGS)
 provision: setup ## Show what would be done to turn DISK into SEAT; writes nothing
 	@test -n "$(DISK)" || { echo "say which disk: make provision SEAT=$(SEAT) DISK=/dev/disk/by-id/…" >&2; exit 2; }
 	@$(SEATSMITH) provision plan $(SEAT) --disk $(DISK) $(ARGS)
-provision-test: setup ## Sweep power cuts and faults over provisioning; prints the tally
+provision-test: setup ## Provision from nothing by the installer in QEMU; sweep power cuts and faults; prints the tally
+	@for profile in installer $$($(SEATSMITH) seat profiles $(SEAT)); do \
+		test -e dist/$$profile/manifest.json || $(SEATSMITH) image $$profile --source $(SOURCE) || exit; done
+	@$(SEATSMITH) installer try $(SEAT) --quick
 	@$(VENV)/bin/pytest tests/integration/provision -s -k "power_cut or fault or error or twenty" $(ARGS)
 
 ##@ Releases
@@ -86,4 +93,4 @@ help: ## Show this help
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
 		/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-.PHONY: sign release publish ci image lock verify check seat boot-test run doctor test test-registry lint hooks bench clean setup help provision provision-test
+.PHONY: sign release publish ci image lock verify check seat boot-test run doctor test test-registry lint hooks bench clean setup help installer provision provision-test

@@ -16,6 +16,7 @@ installer_app = typer.Typer(no_args_is_help=True, help="The stick that turns a b
 def register(app: typer.Typer) -> None:
     installer_app.command("build")(build)
     installer_app.command("run")(run)
+    installer_app.command("try")(try_it)
     app.add_typer(installer_app, name="installer")
 
 
@@ -67,3 +68,18 @@ def run(
     from builder.cli.installer_run import run_command
 
     run_command(stick, disk, power=power)
+
+
+def try_it(
+    seat: Seat,
+    quick: Annotated[bool, typer.Option("--quick", help="Of the boot test, only the quick checks.")] = False,
+    key: Keys = None,
+    json: Json = False,
+) -> None:
+    """From nothing, in QEMU: the stick makes an empty disk the seat; that is boot-tested. See the report."""
+    from builder.cli.installer_build import try_command
+
+    data, text, ok = try_command(seat, quick=quick, keys=key)
+    show(data, text, as_json=json)
+    if not ok:
+        raise typer.Exit(1)

@@ -13,6 +13,7 @@ from builder.installer.cpio import write_cpio
 from builder.installer.disks import with_serial
 from builder.installer.layout import unwanted
 from builder.installer.pythonparts import locked, needed
+from builder.installer.trial import FAILED
 from builder.profile.positions import FileError
 from tests.support.cpio import Entry, unpack
 
@@ -171,3 +172,15 @@ def test_a_package_that_is_not_locked_is_named(tmp_path: Path) -> None:
     (tmp_path / "lock").write_text("one==1 \\\n    --hash=sha256:00\n")
     with pytest.raises(InputError, match="does not have two"):
         locked(tmp_path / "lock", ["one", "two"])
+
+
+@pytest.mark.parametrize(
+    ("said", "failed"),
+    [
+        ("error: no such device\nSeatsmith installer: seat tiny\n", False),
+        ("Seatsmith installer: seat tiny\n", False),
+        ("Seatsmith installer: seat tiny\nerror: /dev/vdb is not empty\n", True),
+    ],
+)
+def test_a_trial_tells_the_installers_errors_from_the_kernels(said: str, failed: bool) -> None:
+    assert bool(FAILED.search(said)) is failed
