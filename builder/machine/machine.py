@@ -182,7 +182,7 @@ class Machine(Power):
             last.clear()
             for text in screen.readings(self.look(), self.tools):
                 last.append(" ".join(text.split()))
-                if re.search(pattern, last[-1], re.IGNORECASE):
+                if re.search(pattern, " ".join(last), re.IGNORECASE):
                     return True
             return False
 
