@@ -212,7 +212,9 @@ def asked(atoms: list[str], *, slim: bool, keep: bool) -> dict[str, Any]:
 def image_content(place: Path, image: str, *, slim: bool) -> dict[str, list[str]]:
     """mkosi's [Content] of one image: the script that installs it, and what it is installed on."""
     script = place / f"{image}.prepare"
-    script.write_text(f'#!/bin/sh\nexec python3 "$SRCDIR/gentoo/{SCRIPT.name}" {image}\n')
+    # mkosi keeps what a prepare script made for as long as its text is the same
+    inputs = "\n".join(f"# {file_digest(place / name)} {name}" for name in (SCRIPT.name, "request.json"))
+    script.write_text(f'#!/bin/sh\n{inputs}\nexec python3 "$SRCDIR/gentoo/{SCRIPT.name}" {image}\n')
     script.chmod(0o755)
     content = {"PrepareScripts": [os.fspath(script)]}
     if not slim:
