@@ -49,7 +49,7 @@ XDG_CACHE_HOME={WORK}/cache
 XDG_STATE_HOME={WORK}/state
 HOME={WORK}
 LC_ALL=C.UTF-8
-TERM=linux
+TERM=dumb
 """
 UNWANTED = (
     "boot",
