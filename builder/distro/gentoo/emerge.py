@@ -28,19 +28,16 @@ def main() -> None:
     image = Path(os.environ["BUILDROOT"])
     request = json.loads((place / "gentoo/request.json").read_text())[sys.argv[1]]
     asked = [*OPTIONS, *request["atoms"]]
-    if request["slim"]:
+    if not request["slim"]:
+        emerge(image, asked, request, place, target=None)
+    if request["slim"] or request["unwanted"]:
         with tempfile.TemporaryDirectory(prefix="stage3-", dir="/var/tmp") as stage:
             archive = place / "gentoo/stage3.tar.xz"
             unpack: list[Any] = ["tar", "--extract", "--numeric-owner", "-p", "-C", stage, "-f", archive]
             subprocess.run(unpack, check=True)
-            emerge(Path(stage), asked, request, place, target=image)
-    else:
-        emerge(image, asked, request, place, target=None)
-    if request["unwanted"]:
-        # portage does not remove itself, so that the image's root is shown to it as another
-        words = ["--color=n", "--quiet", "--unmerge", *request["unwanted"]]
-        emerge(image, words, request, place, target=image)
-        (image / TARGET.lstrip("/")).rmdir()
+            # portage cannot take itself away while it runs; that of the stage3 can
+            words = ["--color=n", "--quiet", "--unmerge", *request["unwanted"]]
+            emerge(Path(stage), asked if request["slim"] else words, request, place, target=image)
     configure(image, request, place / "gentoo/portage")
     for name in MOUNTED:
         (image / name).mkdir(mode=0o700, exist_ok=True)
