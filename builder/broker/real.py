@@ -17,6 +17,7 @@ BATCH = 64 * EVENT.size
 OURS = "seatsmith/"  # how the physical location of our own virtual devices begins
 EVIOCSMASK, EVIOCGABS = 0x40104593, 0x80184540  # linux/input.h
 MASK = struct.Struct("@IIQ")  # struct input_mask; the mask of type EV_SYN is that of the types
+ALL = (1 << 32) - 1
 AXIS = struct.Struct("@6i")  # struct input_absinfo
 CLASS = Path("/sys/class/input")
 
@@ -97,8 +98,8 @@ class Devices:
     def deafen(self, fd: int, *, deaf: bool) -> None:
         """By a mask of event types. Opening at each switch instead takes 50 ms for a USB mouse
         (drivers/hid/usbhid/hid-core.c), and closing waits for all processors."""
-        types = ctypes.create_string_buffer(b"\0\0\0\0" if deaf else b"\xff\xff\xff\xff", 4)
-        fcntl.ioctl(fd, EVIOCSMASK, MASK.pack(EV_SYN, len(types), ctypes.addressof(types)))
+        types = ctypes.c_ulong(0 if deaf else ALL)  # the kernel takes whole longs alone
+        fcntl.ioctl(fd, EVIOCSMASK, MASK.pack(EV_SYN, ctypes.sizeof(types), ctypes.addressof(types)))
 
     def slot(self, fd: int) -> int:
         axis = bytearray(AXIS.size)

@@ -1,5 +1,6 @@
 """The input broker's main loop: follows the active terminal, hears real devices while it is a strict one."""
 
+import errno
 import os
 import select
 from collections.abc import Iterable
@@ -108,8 +109,8 @@ class Broker:
             self.devices.deafen(self.open[node], deaf=True)
             while real.read(self.open[node]):
                 pass
-        except OSError:
-            self.unplug(node)
+        except OSError as e:
+            self.gone(node, e)
 
     def hear(self, node: str) -> None:
         """Be told by the kernel what a device says from here on."""
@@ -118,16 +119,16 @@ class Broker:
         try:
             real.set_lights(fd, self.router.lights())
             self.devices.deafen(fd, deaf=False)
-        except OSError:
-            self.unplug(node)
+        except OSError as e:
+            self.gone(node, e)
 
     # --- events
 
     def pass_on(self, node: str, fd: int) -> None:
         try:
             data = real.read(fd)
-        except OSError:
-            self.unplug(node)
+        except OSError as e:
+            self.gone(node, e)
             return
         if self.terminal.moved():
             self.switch()
@@ -206,6 +207,11 @@ class Broker:
         self.poll.unregister(fd)
         os.close(fd)
         self.send(self.router.remove(node))
+
+    def gone(self, node: str, error: OSError) -> None:
+        if error.errno != errno.ENODEV:
+            raise error
+        self.unplug(node)
 
     def watch_lights(self) -> None:
         for (environment, _), fd in self.clones.fds.items():

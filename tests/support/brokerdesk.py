@@ -159,6 +159,11 @@ class Desk:
         if select.select([self.broker.poll], [], [], 0)[0]:
             self.turn()
 
+    def pull(self, node: str) -> None:
+        """Pull a device out, with nothing left in it that the broker wrote."""
+        self.lights(node)
+        self.devices.ends.pop(node).close()
+
     def says(self, node: str, *events: Event) -> None:
         if not self.devices.deaf[node]:
             self.devices.ends[node].sendall(packed((*events, REPORT)))

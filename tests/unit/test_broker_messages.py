@@ -1,5 +1,6 @@
 """Does the broker understand what the kernel, udev and systemd tell it, and they what it tells them?"""
 
+import ctypes
 import os
 import socket
 import subprocess
@@ -8,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from builder.broker import sdnotify
-from builder.broker.real import HEADER, MAGIC, message_properties
+from builder.broker import real, sdnotify
+from builder.broker.real import HEADER, MAGIC, MASK, message_properties
+from builder.broker.shapes import Shape
 from builder.broker.terminal import ActiveTerminal
 
 ASK = """
@@ -37,6 +39,22 @@ def test_udevs_message_names_action_and_node() -> None:
 )
 def test_what_is_no_message_of_udevs_says_nothing(data: bytes) -> None:
     assert message_properties(data) == {}
+
+
+@pytest.mark.parametrize(("deaf", "types"), [(True, 0), (False, 0xFFFFFFFF)])
+def test_a_mask_of_event_types_is_whole_longs_as_the_kernel_asks(
+    deaf: bool, types: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[int, int, int, int]] = []
+
+    def ioctl(fd: int, request: int, argument: bytes) -> None:
+        kind, size, address = MASK.unpack(argument)
+        asked.append((request, kind, size, int.from_bytes(ctypes.string_at(address, size), sys.byteorder)))
+
+    monkeypatch.setattr(real.fcntl, "ioctl", ioctl)
+    real.Devices(lambda node: Shape({}, {})).deafen(3, deaf=deaf)
+    # _IOW('E', 0x93, struct input_mask); bits_from_user in drivers/input/evdev.c refuses half a long
+    assert asked == [(0x40104593, 0, ctypes.sizeof(ctypes.c_long), types)]
 
 
 def test_a_change_of_the_terminal_is_seen_once(tmp_path: Path) -> None:

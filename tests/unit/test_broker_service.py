@@ -116,7 +116,7 @@ def test_a_device_that_never_falls_silent_takes_no_turn_of_another(desk: Desk) -
 def test_a_device_that_is_gone_lets_go_and_is_not_asked_again(desk: Desk) -> None:
     desk.says("board", DOWN)
     desk.turn()
-    desk.devices.ends.pop("board").close()
+    desk.pull("board")
     desk.turn()
     assert desk.maker.read("work/keyboard") == [DOWN, UP]
     assert desk.broker.open == {}
@@ -126,7 +126,7 @@ def test_a_device_that_is_gone_lets_go_and_is_not_asked_again(desk: Desk) -> Non
 
 def test_a_device_that_is_gone_by_the_time_of_a_switch_stops_nothing(desk: Desk) -> None:
     desk.plug("mouse", MOUSE)
-    desk.devices.ends.pop("board").close()
+    desk.pull("board")
     desk.switch(GUEST)
     assert set(desk.broker.open) == {"mouse"}
     desk.says("mouse", Event(EV_REL, REL_X, 1))
