@@ -146,15 +146,20 @@ def env_command(
                 report = replace_environment(disk, job, tools=tools, scratch=scratch)
         finally:
             remove_tree(scratch)
-    return replaced(name, image.version, report)
+    return replaced(name, image.version, report, recovery=recovery)
 
 
-def replaced(name: str, version: str, report: Report) -> Answer:
+def replaced(name: str, version: str, report: Report, *, recovery: bool) -> Answer:
     text = f"{name} is now {version}: {size_text(report.encrypted)} written and read back"
     if report.kept:
         text += f", {size_text(report.kept)} of kept files carried over"
     if report.resumed:
         text = f"{name} is now {version}: an interrupted run was taken up where it was {report.resumed}"
+    if recovery and report.recovery is None:
+        text += (
+            f"\nthe recovery key of that run was never shown; make another when {name} is open: "
+            "systemd-cryptenroll --recovery-key"
+        )
     data: dict[str, Any] = {
         "environment": name,
         "image": version,

@@ -23,7 +23,7 @@ from builder.volume.ext4read import Filesystem
 from tests.integration.provision.conftest import FreshBench
 from tests.integration.provision.test_crash import free_extents
 from tests.support import lvm2
-from tests.support.faults import Faulty, PowerCut
+from tests.support.faults import CutAfter, Faulty, PowerCut
 from tests.support.provisioned import Bench
 from tests.support.tinyseat import PASSPHRASE, content
 
@@ -299,6 +299,18 @@ def test_an_interrupted_replacement_is_undone_by_rollback(bench: Bench) -> None:
     assert bench.contents("work") == old
     with bench.opened() as disk:
         assert (free_extents(disk), disk.journal.unfinished) == (free, None)
+
+
+def test_a_recovery_key_that_nobody_has_seen_is_not_taken_over_from_an_interrupted_run(bench: Bench) -> None:
+    image = bench.new_image("work", "2")
+    with pytest.raises(PowerCut):
+        bench.replace("work", image, lambda fd, path: CutAfter(fd, path, step="verified"))
+    with bench.opened() as disk, bench.empty_scratch() as scratch:
+        job = replace(bench.job("work", image), recovery=True)
+        report = replace_environment(disk, job, tools=bench.tools, scratch=scratch)
+    assert report.resumed is None
+    assert report.recovery
+    assert opens_with(bench, "work", bytes(report.recovery))
 
 
 def opens_with(bench: Bench, name: str, passphrase: bytes) -> bool:
