@@ -9,6 +9,7 @@ from builder.machine.agent import Agent, Answer, slowness
 from builder.machine.errors import Unmet
 
 WAIT = 120.0  # seconds; emulated guests on a busy machine are slow, and a panic ends a wait anyway
+LONGEST = 900.0
 POLL = 0.3
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -16,12 +17,12 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 def until(probe: Callable[[], object], what: str, *, timeout: float, poll: float = POLL) -> None:
     """Ask ``probe`` until its answer is true. Raises Unmet naming ``what`` after ``timeout`` seconds.
 
-    They are those of a machine that has nothing else to do; a busy one is given more.
+    They are those of a machine that has nothing else to do; a busy one is given more, up to LONGEST.
     """
     began = time.monotonic()
     while not probe():
         waited = time.monotonic() - began
-        if waited > timeout * slowness():
+        if waited > max(timeout, min(timeout * slowness(), LONGEST)):
             raise Unmet(f"{what}: not within {waited:.0f} s")
         time.sleep(poll)
 
