@@ -43,6 +43,9 @@ def write_portage(profile: Profile, place: Path, tree: Path) -> None:
         if rows:
             (place / name).mkdir()
             (place / name / "seatsmith").write_text("".join(f"{row}\n" for row in rows))
+    for path in (place, *place.rglob("*")):
+        if not path.is_symlink():  # the caller's umask is no input, and portage lets gpg run as nobody
+            path.chmod(0o755 if path.is_dir() else 0o644)
 
 
 def build_environment() -> dict[str, str]:
@@ -72,7 +75,7 @@ def write_keyring(place: Path, keys: bytes, fingerprints: list[str], tools: Tool
     ring.gpg(["--import"], stdin=data)
     ring.gpg(["--import-ownertrust"], stdin="".join(f"{f}:6:\n" for f in set(fingerprints)).encode())
     ring.gpg(["--check-trustdb"])
-    place.chmod(0o755)  # portage lets gpg run as nobody
+    place.chmod(0o755)
     for path in place.iterdir():
         if path.is_file():
             path.chmod(0o644)

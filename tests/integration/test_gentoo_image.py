@@ -1,0 +1,164 @@
+"""Does real portage make a Gentoo image of the stand-in, the same one twice, and refuse another's package?
+
+The mirror, stage3 and packages are the real stand-in's; the profile asks for few of them, to be quick.
+"""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import tarfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import zstandard
+
+from builder.distro.gentoo.backend import Gentoo
+from builder.distro.packagesets import package_sets
+from builder.errors import TrustError
+from builder.lock import Lock, read_lock
+from builder.profile import load_profile
+from builder.project import Project, cache_home
+from builder.standin.gentoo.mirror import BINPACKAGES, ensure_gentoo_mirror
+from builder.store import Store
+from builder.tools import Tools
+from tests.support.tinyproject import CHECKOUT, copy_checkout
+
+PROFILE = """\
+distribution: gentoo
+display:
+  vt: 8
+users:
+  - name: user
+audio:
+  server: none
+packages:
+  add: [app-arch/cpio]
+  remove: [{remove}]
+gentoo:
+  keep_portage: false
+"""
+KEPT = {"app-arch/cpio", "app-admin/sudo"}  # of the sets; the stage3 brings what a system needs
+TRACES = (
+    "etc/portage",
+    "root/.gnupg",
+    "target",
+    "usr/lib/portage",
+    "var/cache/binpkgs",
+    "var/cache/edb",
+    "var/log/emerge.log",
+    "var/tmp/portage",
+)
+
+
+@dataclass(frozen=True)
+class Made:
+    project: Project
+    lock: Lock
+    members: dict[str, tarfile.TarInfo]
+    manifest: dict[str, object]
+
+
+def seatsmith(project: Project, *words: str) -> subprocess.CompletedProcess[str]:
+    places = {"SEATSMITH_ROOT": os.fspath(project.root), "SEATSMITH_DIST": os.fspath(project.dist)}
+    return subprocess.run(
+        [sys.executable, "-m", "builder", *words],
+        cwd=CHECKOUT,
+        env={**os.environ, **places},
+        capture_output=True,
+        text=True,
+        timeout=1500,
+    )
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    root = tmp_path_factory.mktemp("gentoo")
+    project = Project(root, cache_home(), root / "dist")
+    copy_checkout(root)
+    sets = package_sets("gentoo")
+    remove = ", ".join(sorted({*sets["base"], *sets["x11"]} - KEPT))
+    (project.profiles / "gentoo-tiny.yaml").write_text(PROFILE.format(remove=remove))
+    result = seatsmith(project, "image", "gentoo-tiny", "--source", "standin")
+    assert result.returncode == 0, result.stderr[-4000:]
+    place = project.dist / "gentoo-tiny"
+    image = next(place.glob("gentoo-tiny_*_x86-64.tar.zst"))
+    members = {}
+    with (
+        image.open("rb") as raw,
+        zstandard.ZstdDecompressor().stream_reader(raw) as stream,
+        tarfile.open(fileobj=stream, mode="r|") as tar,
+    ):
+        for member in tar:
+            members[member.name.removeprefix("./")] = member
+    lock = read_lock(next(place.glob("gentoo-tiny_*_x86-64.lock")))
+    return Made(project, lock, members, json.loads((place / "manifest.json").read_text()))
+
+
+def test_an_image_has_the_stage_the_packages_and_what_the_profile_says(made: Made) -> None:
+    for path in ("usr/lib/systemd/systemd", "usr/bin/cpio", "etc/systemd/network/50-seat-host0.network"):
+        assert path in made.members
+    assert "usr/bin/lightdm" not in made.members
+    named = {path.split("/")[4] for path in made.members if path.startswith("var/db/pkg/app-arch/")}
+    assert any(name.startswith("cpio-") for name in named)
+
+
+def test_an_image_without_portage_has_none_and_keeps_no_trace_of_the_build(made: Made) -> None:
+    left = [path for path in made.members if path.startswith(TRACES)]
+    assert left == []
+
+
+def test_a_lock_pins_every_package_by_name_and_two_digests(made: Made) -> None:
+    packages = made.lock.packages()
+    assert {p.name for p in packages} >= {"app-arch/cpio"}
+    assert all(p.sha512 and p.version and p.size for p in packages)
+    kinds = {file.kind for file in made.lock.files}
+    assert kinds == {"stage", "signature", "tree", "index", "key", "package"}
+
+
+def test_a_well_signed_package_in_anothers_place_is_refused_before_portage_sees_it(
+    made: Made, tools: Tools, tmp_path: Path
+) -> None:
+    """Lock and store are told that another gpkg of the mirror is cpio: a good signature, a wrong name."""
+    store = Store(tmp_path / "store")
+    other = next((ensure_gentoo_mirror().root / BINPACKAGES / "sys-apps/which").glob("*.gpkg.tar"))
+    changed = []
+    for file in made.lock.files:
+        source = Store(made.project.cache / "store").checked(file)
+        if file.name == "app-arch/cpio":
+            data = other.read_bytes()
+            source = other
+            file = file.model_copy(
+                update={
+                    "size": len(data),
+                    "sha256": hashlib.sha256(data).hexdigest(),
+                    "sha512": hashlib.sha512(data).hexdigest(),
+                }
+            )
+        store.path(file.sha256).parent.mkdir(parents=True, exist_ok=True)
+        store.path(file.sha256).write_bytes(source.read_bytes())
+        changed.append(file)
+    lock = made.lock.model_copy(update={"files": changed})
+    profile = load_profile(made.project, "gentoo-tiny")
+    with pytest.raises(TrustError, match="said to be app-arch/cpio"):
+        Gentoo().prepare(
+            profile, lock, store=store, project=made.project, tools=tools, scratch=tmp_path / "scratch"
+        )
+
+
+def test_an_unknown_package_is_named_with_its_place_in_the_profile(made: Made) -> None:
+    path = made.project.profiles / "gentoo-odd.yaml"
+    text = (made.project.profiles / "gentoo-tiny.yaml").read_text()
+    path.write_text(text.replace("app-arch/cpio]", "app-misc/nosuch]", 1))
+    result = seatsmith(made.project, "lock", "gentoo-odd", "--source", "standin")
+    assert result.returncode == 3, result.stderr
+    assert "gentoo-odd.yaml:9" in result.stderr
+    assert "app-misc/nosuch" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_two_builds_a_year_apart_are_the_same_to_the_bit(made: Made) -> None:
+    result = seatsmith(made.project, "verify", "gentoo-tiny", "--source", "standin")
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
