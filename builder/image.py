@@ -26,7 +26,8 @@ from builder.files import (
     tree_digest,
     write_json,
 )
-from builder.lock import Lock, LockedFile, read_lock, write_lock
+from builder.keptinitrd import initrd_key, keep_initrd, kept_initrd
+from builder.lock import Lock, LockedFile, read_lock, refuse_rollback, write_lock
 from builder.profile import Profile, resolve_profile
 from builder.project import Project
 from builder.run import Arg, ProgramError, run, tail_of
@@ -107,7 +108,10 @@ def make_lock(project: Project, profile: Profile, source: Source, *, date: str |
             raise InputError("\n".join(located(project, profile, e)), hint=e.hint) from e
         finally:
             remove_tree(scratch)
-        write_lock(lock_path(project, profile, source), lock)
+        path = lock_path(project, profile, source)
+        if source is Source.UPSTREAM and date is None and path.exists():
+            refuse_rollback(read_lock(path), lock)
+        write_lock(path, lock)
     return lock
 
 
@@ -233,11 +237,17 @@ def build_artifacts(
         fetch(project, lock)
         scratch = scratch_place(project, profile, "image")
         cache = incremental_cache(project, profile, lock)
-        build = mkosi.Build(profile, lock, version, epoch_of(lock), scratch, cache)
+        initrd_of = initrd_key(project, profile, lock, version)
+        # mkosi clears its output of what begins with the image's name
+        reusable = profile.bootable and not force and not mkosi.INITRD.startswith(profile.name)
+        kept = kept_initrd(project, profile, initrd_of) if reusable else None
+        build = mkosi.Build(profile, lock, version, epoch_of(lock), scratch, cache, kept)
         try:
             with no_space_named(project.cache), atomic_path(place) as made:
                 made.mkdir()
                 run_build(build, project, tools, made)
+                if profile.bootable and kept is None:
+                    keep_initrd(project, profile, initrd_of, build.made_initrd)
                 write_json(made / DONE, {path.name: file_digest(path) for path in finished(made)})
         finally:
             remove_tree(scratch)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from builder.distro import backend
 from builder.errors import InputError
+from builder.files import linked
 from builder.lock import Lock
 from builder.profile import Profile
 from builder.project import Project
@@ -17,6 +18,7 @@ from builder.tools import Tools
 
 MEANT_OTHERWISE = frozenset(",:$'\"\\\n")  # in a path that mkosi.conf(5) is given
 FINALIZE = "builder/normalise.py"  # mkosi.conf names it by this path
+INITRD = "initrd"  # mkosi.images/initrd
 Settings = dict[str, dict[str, list[str]]]
 
 
@@ -32,6 +34,8 @@ class Build:
     scratch: Path
     cache: Path
     """mkosi's incremental cache of installed packages."""
+    initrd: Path | None = None
+    """A finished initrd, to be taken instead of making one."""
 
     @property
     def checkout(self) -> Path:
@@ -46,6 +50,11 @@ class Build:
     def rendered(self) -> Path:
         return self.scratch / "rendered"
 
+    @property
+    def made_initrd(self) -> Path:
+        """Where mkosi makes the initrd, and looks for it: mkosi.conf.d says so."""
+        return self.output / INITRD
+
 
 def profile_settings(build: Build, project: Project) -> Settings:
     """The settings that depend on the profile, by section of mkosi.conf(5)."""
@@ -55,7 +64,7 @@ def profile_settings(build: Build, project: Project) -> Settings:
         trees.append(build.scratch / "files")
     variant = [f"VARIANT_ID={Source.STANDIN}"] if build.lock.source is Source.STANDIN else []
     return {
-        "Config": {"Dependencies": ["initrd"] if profile.bootable else []},
+        "Config": {"Dependencies": [INITRD] if profile.bootable and not build.initrd else []},
         "Output": {
             "Output": [profile.name],
             "ImageId": [profile.name],
@@ -130,6 +139,8 @@ def prepare(build: Build, project: Project, *, store: Store, tools: Tools) -> No
     )
     for place in (build.output, build.scratch / "workspace", build.cache):
         place.mkdir(parents=True, exist_ok=True)
+    if build.initrd is not None:
+        linked(build.initrd, build.made_initrd)
     settings = merged(profile_settings(build, project), prepared.settings)
     (build.scratch / "profile.conf").write_text(settings_text(settings))
     if prepared.initrd:

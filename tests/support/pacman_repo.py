@@ -2,6 +2,7 @@
 
 import io
 import tarfile
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,7 +19,7 @@ class TinyPackage:
 
     name: str
     version: str = "1.0-1"
-    files: dict[str, str] = field(default_factory=dict)
+    files: Mapping[str, str | bytes] = field(default_factory=dict)
     depends: tuple[str, ...] = ()
     install: str = ""
 
@@ -27,7 +28,7 @@ class TinyPackage:
         return f"{self.name}-{self.version}-any.pkg.tar.zst"
 
     def info(self) -> str:
-        size = sum(len(text) for text in self.files.values())
+        size = sum(len(content) for content in self.files.values())
         lines = [
             f"pkgname = {self.name}",
             f"pkgbase = {self.name}",
@@ -54,15 +55,17 @@ class TinyPackage:
                 entry = tarfile.TarInfo(directory.as_posix())
                 entry.type, entry.mode, entry.mtime = tarfile.DIRTYPE, 0o755, BUILD_DATE
                 tar.addfile(entry)
-            for name, text in sorted(self.files.items()):
-                add(tar, name, text)
+            for name, content in sorted(self.files.items()):
+                add(tar, name, content)
         return zstandard.compress(buffer.getvalue())
 
 
-def add(tar: tarfile.TarFile, name: str, text: str) -> None:
+def add(tar: tarfile.TarFile, name: str, content: str | bytes) -> None:
+    data = content.encode() if isinstance(content, str) else content
     entry = tarfile.TarInfo(name)
-    entry.size, entry.mtime, entry.mode = len(text.encode()), BUILD_DATE, 0o644
-    tar.addfile(entry, io.BytesIO(text.encode()))
+    entry.size, entry.mtime = len(data), BUILD_DATE
+    entry.mode = 0o755 if name.startswith("usr/bin/") else 0o644
+    tar.addfile(entry, io.BytesIO(data))
 
 
 def write_repository(
