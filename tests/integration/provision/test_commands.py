@@ -199,3 +199,19 @@ def test_a_second_run_over_the_same_disk_waits_for_nobody(fresh: FreshBench) -> 
         changing(identity, ["work"], bench.tools),
     ):
         pass
+
+
+def test_a_header_leaves_the_disk_encrypted_by_a_key_that_is_shown_once_and_comes_back(
+    place: Bench, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    backup, secret = tmp_path / "work.header", place.disk.with_name("passphrase")
+    given = ("--passphrase-file", os.fspath(secret), "--json")
+    assert provision(place, "header-save", "work", "--to", os.fspath(backup), "--own-key", *given) == 0
+    key = json.loads(capsys.readouterr().out)["recovery"]["work"]
+    with place.opened() as disk:
+        disk.medium.write(disk.offset("work"), bytes(1 << 20))
+    back = ("header-restore", "work", "--from", os.fspath(backup), *UNASKED)
+    assert provision(place, *back, *given) == ExitCode.TRUST
+    secret.write_text(key)
+    assert provision(place, *back, *given) == 0
+    assert place.contents("work")
