@@ -3,8 +3,8 @@
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from builder.errors import UsageError
@@ -33,7 +33,7 @@ class Wanted:
     quick: bool = False
     workers: int = 1
     defects: bool = False
-    fault: tuple[str, str, str] | None = None
+    faults: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
 
 def boot_test(
@@ -110,7 +110,7 @@ def run_checks(
         only=wanted.only,
         quick=wanted.quick,
         defects=wanted.defects,
-        fault=wanted.fault,
+        faults=dict(wanted.faults),
     )
     job_file.write_text(job.model_dump_json())
     job_file.chmod(0o600)  # it holds the passphrase

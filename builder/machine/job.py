@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from pydantic import Field
+
 from builder.machine.subject import Frozen, Subject
 
 
@@ -21,8 +23,8 @@ class Job(Frozen):
     """Leave out what takes long."""
     defects: bool = False
     """Seed each check's defect first, and expect it to be noticed."""
-    fault: tuple[str, str, str] | None = None
-    """What happens before one check: its id, ``host`` or ``guest``, and a command there."""
+    faults: dict[str, tuple[str, str]] = Field(default_factory=dict)
+    """What happens before a check, by its id: ``host`` or ``guest``, and a command there."""
 
     @property
     def abilities(self) -> set[str]:

@@ -94,8 +94,8 @@ def seat(request: pytest.FixtureRequest, bench: Bench) -> Iterator[SeatInTest]:
     if job.defects:
         mark = request.node.get_closest_marker("defect")
         break_something(seat, *mark.args)
-    if job.fault and job.fault[0] == check_id(request.node):
-        break_something(seat, *job.fault[1:])
+    if fault := job.faults.get(check_id(request.node)):
+        break_something(seat, *fault)
     try:
         yield seat
     finally:

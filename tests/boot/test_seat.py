@@ -24,6 +24,20 @@ CHECKS = (
     "volume-closes",
 )
 SEEDED = ("foreign-devices", "keyboard-on-own-terminal")
+FILL = (
+    "for size in 1G 64M 1M 4K; do n=0; while fallocate -l $size /full-$size-$n 2>/dev/null; "
+    "do n=$((n+1)); done; done; true"
+)
+FAULTS = {  # the check that meets it → where it happens, what
+    "greeter": ("guest", FILL),
+    "drm-master": ("guest", "pkill -STOP -x Xorg"),
+    "twenty-switches": ("host", "setsid -f sh -c 'sleep 10; echo c >/proc/sysrq-trigger'"),
+}
+REASONS = {
+    "greeter": "No space left|chpasswd",
+    "drm-master": "only master|brings",
+    "twenty-switches": "panicked",
+}
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +64,18 @@ def test_checks_notice_what_was_broken_on_purpose(booted: BootedSeat) -> None:
     seeded = booted.check(*SEEDED, defects=True)
     assert {record.id: record.outcome for record in seeded.values()} == dict.fromkeys(SEEDED, "passed")
     assert "/dev/vda" in " ".join(seeded["foreign-devices"].notes)
+
+
+def test_checks_that_meet_a_fault_say_so_with_a_picture_and_the_next_one_runs(booted: BootedSeat) -> None:
+    """A full disk, a wedged X server and a panic; the check after each begins from the ready state."""
+    records = booted.check(*FAULTS, "tone", faults=FAULTS)
+    for check, reason in REASONS.items():
+        met = records[check]
+        assert met.outcome == "failed"
+        assert re.search(reason, met.message)
+        assert met.pictures
+        assert met.logs
+    assert records["tone"].outcome == "passed", records["tone"].message
 
 
 def test_the_report_stands_by_itself_and_names_every_check(

@@ -5,8 +5,10 @@ second container, which test_provision_live.py writes while the seat runs.
 """
 
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from builder.report.page import write_report
 from builder.tools import Tools
 from tests.support.tinyproject import CHECKOUT, copy_checkout
 
+NONE: Mapping[str, tuple[str, str]] = {}
 SEAT = """\
 disk:
   size: 6GiB
@@ -50,9 +53,13 @@ class BootedSeat:
     overlay: Path
     boot: CheckRecord
 
-    def check(self, *ids: str, defects: bool = False) -> dict[str, CheckRecord]:
-        """Run checks from the ready state."""
-        folder = self.folder / ("seeded" if defects else "unharmed")
+    def check(
+        self, *ids: str, defects: bool = False, faults: Mapping[str, tuple[str, str]] = NONE
+    ) -> dict[str, CheckRecord]:
+        """Run checks from the ready state; ``faults`` (see Job) happen before some of them."""
+        kind = "seeded" if defects else "faulty" if faults else "unharmed"
+        folder = self.folder / kind
+        shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
         run_checks(
             self.subject,
@@ -60,7 +67,7 @@ class BootedSeat:
             folder,
             self.overlay,
             folder / "job.json",
-            Wanted(only=ids, defects=defects),
+            Wanted(only=ids, defects=defects, faults=faults),
         )
         return {record.id: record for record in read_records(folder)}
 

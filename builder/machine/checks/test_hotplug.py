@@ -17,7 +17,7 @@ Show = Callable[[str], Path | None]
 QUICK = 30.0  # seconds until a device that was plugged in works
 NODES_OF_NOW = (  # the container keeps the device nodes that it has and is given no others
     "mkdir -p /run/nodes && mount -t tmpfs none /run/nodes && cp -a /dev/input/. /run/nodes && "
-    "mount --move /run/nodes /dev/input"
+    "mount --bind /run/nodes /dev/input"
 )
 
 pytestmark = [
