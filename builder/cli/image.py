@@ -178,7 +178,7 @@ def store_export(
     source: SourceOption = "auto",
 ) -> None:
     """Write a lock and all its inputs into one tar, for a machine without network."""
-    from builder.image import export_inputs
+    from builder.carry import export_inputs
     from builder.profile import load_profile
     from builder.project import find_project
 
@@ -190,7 +190,7 @@ def store_export(
 @store_app.command("import")
 def store_import(archive: Annotated[Path, typer.Argument(help="A tar made by store export.")]) -> None:
     """Take an exported tar in: files into the store, the lock to where it is looked for."""
-    from builder.image import import_inputs
+    from builder.carry import import_inputs
     from builder.project import find_project
 
     profile, count = import_inputs(find_project(), archive)
@@ -203,7 +203,7 @@ def store_prune(
     json: Json = False,
 ) -> None:
     """Remove what no lock of the project names: in the cache, in profiles/ and in dist/."""
-    from builder.image import prune_store
+    from builder.carry import prune_store
     from builder.project import find_project
     from builder.ui import size_text
 
