@@ -16,6 +16,7 @@ from typing import Any
 from qemu.qmp import EventListener, QMPClient
 from qemu.qmp.error import QMPError
 
+from builder.machine.agent import slowness
 from builder.machine.errors import MachineDied, QemuRefused
 
 Alive = Callable[[], None]  # raises MachineDied where there is nobody left to answer
@@ -64,7 +65,7 @@ class Monitor:
     def call(self, work: Coroutine[Any, Any, Any], *, timeout: float) -> Any:
         """Run a coroutine in the loop's thread and wait for it, watching that QEMU lives."""
         future = asyncio.run_coroutine_threadsafe(work, self.loop)
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + timeout * slowness()
         try:
             while True:
                 try:
