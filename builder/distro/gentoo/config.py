@@ -55,6 +55,7 @@ def build_environment() -> dict[str, str]:
         "PKGDIR": PKGDIR,
         "DISTDIR": DISTDIR,
         "PORTAGE_TMPDIR": "/tmp",
+        "MAKEOPTS": "-j1",  # portage writes down the number of processors for each package otherwise
         "PORTAGE_TRUST_HELPER": "true",
         "BINPKG_FORMAT": "gpkg",
     }
