@@ -110,7 +110,7 @@ def leave_passphrase(machine: Machine, subject: Subject) -> None:
         return
     text = f"[Service]\nSetCredential=cryptsetup.passphrase:{subject.passphrase}\n"
     for facts in subject.containers:
-        folder = f"/run/systemd/system/systemd-cryptsetup@{facts.name}.service.d"
+        folder = shlex.quote(f"/run/systemd/system/{facts.volume_unit}.d")
         machine.host.succeed(
             f"mkdir -p {folder} && umask 077 && printf %s {shlex.quote(text)} >{folder}/90-boot-test.conf"
         )

@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict
 
 from builder.machine.credentials import Credential, agent_credentials
 from builder.machine.hardware import TEST_KERNEL_OPTIONS, Accelerator, DirectKernel, Firmware, Hardware
+from builder.render.escape import unit_name
 
 
 class Frozen(BaseModel):
@@ -25,6 +26,11 @@ class EnvironmentFacts(Frozen):
     """A container's network namespace of its own."""
     volume: bool = True
     """A container's encrypted volume of its own."""
+
+    @property
+    def volume_unit(self) -> str:
+        """The unit that opens a container's volume, by crypttab(5) of the host."""
+        return f"systemd-cryptsetup@{unit_name(self.name)}.service"
 
 
 class Kernel(Frozen):
@@ -65,9 +71,7 @@ class Subject(Frozen):
             found.append(Credential("cryptsetup.passphrase", self.passphrase))
             dropin = "[Service]\nImportCredential=cryptsetup.passphrase\n"
             for facts in self.containers:
-                found.append(
-                    Credential(f"systemd.unit-dropin.systemd-cryptsetup@{facts.name}.service", dropin)
-                )
+                found.append(Credential(f"systemd.unit-dropin.{facts.volume_unit}", dropin))
         return tuple(found)
 
     def hardware(self) -> Hardware:

@@ -23,6 +23,7 @@ from builder.machine.kernel import read_uki, uncompressed
 from builder.machine.keys import combination, keys_for
 from builder.machine.places import private_directory
 from builder.machine.screen import Stillness, difference, dominant_colour
+from builder.machine.subject import EnvironmentFacts
 from builder.machine.watch import Watch, deadly_line, plain
 
 
@@ -233,3 +234,8 @@ def test_a_guest_has_no_network_and_its_reset_ends_qemu_unless_asked_for(tmp_pat
     assert "-no-reboot" in words
     free = Hardware(tmp_path / "disk", Firmware(), resets=True)
     assert "-no-reboot" not in qemu_arguments(free, Sockets(tmp_path), name="x")
+
+
+def test_the_unit_of_a_volume_is_named_as_systemd_escapes_it() -> None:
+    facts = EnvironmentFacts(name="gentoo-work", vt=8)
+    assert facts.volume_unit == "systemd-cryptsetup@gentoo\\x2dwork.service"
