@@ -17,7 +17,7 @@ INIT = """\
 #!/bin/busybox sh
 # 37 is SIGRTMIN+3, by which systemd-nspawn has a container shut down
 trap 'exit 0' 37
-echo {version} > /run/version
+echo {version} > /started
 while :; do /bin/busybox sleep 1 & wait; done
 """
 SHADOW = "root:*:20000:0:99999:7:::\nuser:!*:20000::::::\n"
