@@ -188,7 +188,7 @@ class Gentoo:
                 "PackageCacheDirectory": [os.fspath(scratch / "pkgcache")],
             },
         }
-        contents = {name: image_content(place, name, slim=bool(r["slim"])) for name, r in requests.items()}
+        contents = {name: image_content(place, name) for name in requests}
         initrd = {"Content": contents["initrd"]} if "initrd" in contents else {}
         return Prepared({**everywhere, "Content": contents["image"]}, initrd=initrd)
 
@@ -209,17 +209,14 @@ def asked(atoms: list[str], *, slim: bool, keep: bool) -> dict[str, Any]:
     }
 
 
-def image_content(place: Path, image: str, *, slim: bool) -> dict[str, list[str]]:
-    """mkosi's [Content] of one image: the script that installs it, and what it is installed on."""
+def image_content(place: Path, image: str) -> dict[str, list[str]]:
+    """mkosi's [Content] of one image: the script that installs it."""
     script = place / f"{image}.prepare"
     # mkosi keeps what a prepare script made for as long as its text is the same
     inputs = "\n".join(f"# {file_digest(place / name)} {name}" for name in (SCRIPT.name, "request.json"))
     script.write_text(f'#!/bin/sh\n{inputs}\nexec python3 "$SRCDIR/gentoo/{SCRIPT.name}" {image}\n')
     script.chmod(0o755)
-    content = {"PrepareScripts": [os.fspath(script)]}
-    if not slim:
-        content["BaseTrees"] = [os.fspath(place / "stage3.tar.xz")]
-    return content
+    return {"PrepareScripts": [os.fspath(script)]}
 
 
 def tree_day(source: Source, date: str | None) -> str:

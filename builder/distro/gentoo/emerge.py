@@ -3,8 +3,8 @@
 
 mkosi runs this as a prepare script, with the tools tree's Python; it imports nothing of this package. What
 it needs is in $SRCDIR/gentoo (builder/distro/gentoo/backend.py lays it out). `request.json` says what to
-install into the image that the first argument names, and whether on top of the stage3 that mkosi has
-unpacked, or into an empty root from a stage3 beside it.
+install into the image that the first argument names, and whether on top of a stage3, or into an empty root
+from a stage3 beside it.
 """
 
 import json
@@ -28,19 +28,26 @@ def main() -> None:
     image = Path(os.environ["BUILDROOT"])
     request = json.loads((place / "gentoo/request.json").read_text())[sys.argv[1]]
     asked = [*OPTIONS, *request["atoms"]]
+    archive = place / "gentoo/stage3.tar.xz"
     if not request["slim"]:
+        unpack(archive, image)
         emerge(image, asked, request, place, target=None)
     if request["slim"] or request["unwanted"]:
         with tempfile.TemporaryDirectory(prefix="stage3-", dir="/var/tmp") as stage:
-            archive = place / "gentoo/stage3.tar.xz"
-            unpack: list[Any] = ["tar", "--extract", "--numeric-owner", "-p", "-C", stage, "-f", archive]
-            subprocess.run(unpack, check=True)
+            unpack(archive, Path(stage))
             # portage cannot take itself away while it runs; that of the stage3 can
             words = ["--color=n", "--quiet", "--unmerge", *request["unwanted"]]
             emerge(Path(stage), asked if request["slim"] else words, request, place, target=image)
     configure(image, request, place / "gentoo/portage")
     for name in MOUNTED:
         (image / name).mkdir(mode=0o700, exist_ok=True)
+
+
+def unpack(stage: Path, root: Path) -> None:
+    """Unpack a stage3; mkosi could do that by BaseTrees=, but caches no image that has one."""
+    words = ["tar", "--extract", "--numeric-owner", "--preserve-permissions"]
+    names = ["--xattrs", "--xattrs-include=security.*", f"--directory={root}", f"--file={stage}"]
+    subprocess.run([*words, *names], check=True)
 
 
 def configure(image: Path, request: dict[str, Any], portage: Path) -> None:
