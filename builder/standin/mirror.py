@@ -2,6 +2,7 @@
 
 import json
 from collections import defaultdict
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,16 +46,22 @@ def ensure_mirror() -> Mirror:
     Raises MachineError or ProgramError where the Debian root cannot be made.
     """
     place = standin_home() / "mirrors" / mirror_key()
-    if not (place / "mirror.json").is_file():
-        with exclusive(place.with_suffix(".lock"), "the stand-in mirror", wait=True):
-            if not (place / "mirror.json").is_file():
-                tools = ensure_tools()
-                tar = ensure_root(standin_home())
-                key = ensure_key(standin_home() / "key", tools)
-                with atomic_path(place) as made:
-                    build_mirror(tar, key, tools, made)
-                forget_others(place)
+    ensure_made(place, "the stand-in mirror", build_mirror)
     return read_mirror(place)
+
+
+def ensure_made(place: Path, what: str, build: Callable[[Path, SigningKey, Tools, Path], None]) -> None:
+    """Make a mirror at ``place`` from the Debian root unless it is there; mirrors beside it are removed."""
+    if (place / "mirror.json").is_file():
+        return
+    with exclusive(place.with_suffix(".lock"), what, wait=True):
+        if not (place / "mirror.json").is_file():
+            tools = ensure_tools()
+            tar = ensure_root(standin_home())
+            key = ensure_key(standin_home() / "key", tools)
+            with atomic_path(place) as made:
+                build(tar, key, tools, made)
+            forget_others(place)
 
 
 def read_mirror(place: Path) -> Mirror:

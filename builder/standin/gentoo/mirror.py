@@ -9,18 +9,18 @@ from pathlib import Path
 
 from builder import ui
 from builder.chroot import as_root
-from builder.files import atomic_path, exclusive, file_digest, json_digest, write_json
+from builder.files import file_digest, json_digest, write_json
 from builder.run import run
 from builder.standin.gentoo.packages import gentoo_packages
 from builder.standin.gentoo.portage import ensure_wheel, portage_packages
 from builder.standin.gentoo.tree import write_tree
 from builder.standin.gentoo.workshop import make_gpkgs, make_stage, open_workshop, remove_as_root
-from builder.standin.keys import SigningKey, agent, ensure_key
-from builder.standin.mirror import forget_others, standin_home
+from builder.standin.keys import SigningKey, agent
+from builder.standin.mirror import ensure_made, standin_home
 from builder.standin.names import data_text, rows
-from builder.standin.root import ensure_root, root_key
+from builder.standin.root import root_key
 from builder.standin.slices import Root, inventory, slice_root
-from builder.tools import Tools, ensure_tools
+from builder.tools import Tools
 
 LAYOUT = 1  # raise when the code makes another mirror of the same root and data
 AUTOBUILDS = "releases/amd64/autobuilds"
@@ -52,15 +52,7 @@ def ensure_gentoo_mirror() -> GentooMirror:
     Raises MachineError or ProgramError where it cannot be made.
     """
     place = standin_home() / "gentoo" / mirror_key()
-    if not (place / "mirror.json").is_file():
-        with exclusive(place.with_suffix(".lock"), "the Gentoo stand-in", wait=True):
-            if not (place / "mirror.json").is_file():
-                tools = ensure_tools()
-                tar = ensure_root(standin_home())
-                key = ensure_key(standin_home() / "key", tools)
-                with atomic_path(place) as made:
-                    build_mirror(tar, key, tools, made)
-                forget_others(place)
+    ensure_made(place, "the Gentoo stand-in", build_mirror)
     said = json.loads((place / "mirror.json").read_text())
     return GentooMirror(root=place, public_key=place / "standin.pgp", **said)
 
