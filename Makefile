@@ -40,6 +40,9 @@ else
 	@test -e dist/seats/$(SEAT)/$(SEAT).img || $(MAKE) seat SEAT=$(SEAT) ARGS=
 	@$(SEATSMITH) boot-test $(SEAT) $(ARGS)
 endif
+isolation-test: setup ## Boot SEAT and try as root in each container what isolation prevents; dist/isolation-tests/
+	@test -e dist/seats/$(SEAT)/$(SEAT).img || $(MAKE) seat SEAT=$(SEAT) ARGS=
+	@$(SEATSMITH) isolation-test $(SEAT) $(ARGS)
 run: setup ## Boot SEAT in QEMU for a person
 	@$(SEATSMITH) run $(SEAT) $(ARGS)
 
@@ -93,4 +96,4 @@ help: ## Show this help
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
 		/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-.PHONY: sign release publish ci image lock verify check seat boot-test run doctor test test-registry lint hooks bench clean setup help installer provision provision-test
+.PHONY: sign release publish ci image lock verify check seat boot-test isolation-test run doctor test test-registry lint hooks bench clean setup help installer provision provision-test

@@ -16,6 +16,7 @@ class Report:
     timeline: Path
     seconds: float | None = None
     """From the start to the end of the whole run."""
+    kind: str = "Boot test"
 
     @property
     def took(self) -> str:

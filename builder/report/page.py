@@ -40,6 +40,7 @@ def page(report: Report) -> str:
     )
     return template.render(
         seat=report.seat,
+        kind=report.kind,
         ok=report.ok,
         took=report.took,
         passed=len(report.records) - len(report.failed),
@@ -87,7 +88,7 @@ def junit(report: Report) -> str:
     """JUnit XML as CI servers read it: one suite, one case for each check."""
     suite = ElementTree.Element(
         "testsuite",
-        name=f"boot-test {report.seat}",
+        name=f"{report.kind.lower().replace(' ', '-')} {report.seat}",
         tests=str(len(report.records)),
         failures=str(sum(r.outcome == "failed" for r in report.records)),
         errors=str(sum(r.outcome not in ("failed", "passed") for r in report.records)),
