@@ -1,7 +1,6 @@
 """How does a plan become a disk? Offline, without root, and so that nothing half-written looks whole."""
 
 import contextlib
-import hashlib
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,7 +23,7 @@ from builder.volume import target as targets
 from builder.volume.keys import recovery_key, volume_key, wipe
 from builder.volume.medium import Medium
 from builder.volume.target import Target
-from builder.volume.xts import Range, Written
+from builder.volume.xts import Range, Written, checksum
 
 COPY = 1 << 20
 EDGE = 1 << 20  # at both ends of a disk: where partition tables are
@@ -234,7 +233,7 @@ class Writer:
     def put_file(self, source: Path, offset: int, ranges: Sequence[Range]) -> None:
         with source.open("rb") as f:
             for piece in xts.split(ranges):
-                digest = hashlib.sha256()
+                digest = checksum()
                 for start, end in piece:
                     for at in range(start, end, COPY):
                         data = os.pread(f.fileno(), min(COPY, end - at), at)

@@ -1,5 +1,6 @@
 """How does a tar stream become an ext4 filesystem, and which of its blocks carry something?"""
 
+import fcntl
 import os
 import re
 import threading
@@ -13,6 +14,7 @@ from builder.tools import Tools
 from builder.volume.xts import Range
 
 BLOCK = 4096
+PIPE = 1 << 20  # bytes; pipe(7)'s default of 64 KiB makes the two ends wait for each other
 LABEL_LENGTH = 16
 RESERVED_PERCENT = 1  # for root; the default of 5 % would be 11 GiB of a 230 GiB volume
 JOURNALS = ((1 << 30, 16), (8 << 30, 64), (64 << 30, 128))  # filesystem smaller than: MiB of journal
@@ -37,6 +39,7 @@ def make(
     argv = ["mkfs.ext4", "-q", "-F", "-b", str(BLOCK), "-m", str(RESERVED_PERCENT), "-U", uuid, "-L", label]
     argv += ["-J", f"size={journal_size(size)}", "-E", options, "-d", "-", os.fspath(image)]
     reader, writer = os.pipe()
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, PIPE)
     failure: list[BaseException] = []
 
     def pump() -> None:

@@ -5,7 +5,6 @@ the middle of one: a power cut, a torn sector, an I/O error.
 """
 
 import ctypes
-import hashlib
 import os
 import stat
 from collections.abc import Sequence
@@ -16,7 +15,7 @@ from builder.ui import Meter
 from builder.volume import target as targets
 from builder.volume import xts
 from builder.volume.cipher import SECTOR, Sectors
-from builder.volume.xts import CHUNK, Range, Written
+from builder.volume.xts import CHUNK, Range, Written, checksum
 
 SMALL = 128 << 20  # done here rather than by worker processes, which take half a second to start
 _PUNCH_HOLE = 0x01 | 0x02  # FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE (linux/falloc.h)
@@ -29,7 +28,11 @@ class Medium:
         self.fd, self.path, self.sector, self.workers = fd, path, sector, workers
 
     def read(self, offset: int, length: int) -> bytes:
-        return os.pread(self.fd, length, offset)
+        """Raises MachineError where the disk cannot read it."""
+        try:
+            return os.pread(self.fd, length, offset)
+        except OSError as e:
+            raise self.failed("read", offset, e) from e
 
     def write(self, offset: int, data: bytes | bytearray | memoryview) -> Written:
         """Raises MachineError where the disk does not take it."""
@@ -37,7 +40,7 @@ class Medium:
             xts.write_all(self.fd, data, offset)
         except OSError as e:
             raise self.failed("write", offset, e) from e
-        return Written(offset, ((0, len(data)),), hashlib.sha256(data).digest())
+        return Written(offset, ((0, len(data)),), checksum(data).digest())
 
     def sync(self) -> None:
         """Return when all that was written is on the medium (fsync(2) also flushes a disk's write cache)."""
@@ -72,7 +75,7 @@ class Medium:
         sectors = Sectors(key)
         with source.open("rb") as f:
             for piece in xts.split(ranges):
-                digest = hashlib.sha256()
+                digest = checksum()
                 for start, end in piece:
                     for at in range(start, end, CHUNK):
                         size = min(CHUNK, end - at)
@@ -94,7 +97,7 @@ class Medium:
             return
         os.posix_fadvise(self.fd, 0, 0, os.POSIX_FADV_DONTNEED)
         for piece in written:
-            digest = hashlib.sha256()
+            digest = checksum()
             for start, end in piece.ranges:
                 for at in range(start, end, CHUNK):
                     digest.update(self.read(piece.base + at, min(CHUNK, end - at)))

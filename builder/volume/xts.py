@@ -1,7 +1,10 @@
-"""How does a filesystem become a LUKS2 payload? Encrypted by worker processes, which digest it."""
+"""How does a filesystem become a LUKS2 payload? Encrypted by worker processes, which digest it.
+
+The digest tells a faulty disk from a good one; it guards against nobody. SHA-256 took as long as the cipher,
+XXH3 takes a thirtieth of it.
+"""
 
 import contextlib
-import hashlib
 import mmap
 import multiprocessing
 import os
@@ -12,6 +15,8 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+import xxhash
+
 from builder.errors import MachineError
 from builder.ui import Meter
 from builder.volume.cipher import SECTOR, Sectors
@@ -20,6 +25,7 @@ PIECE = 16 << 20  # what a worker is given at a time
 CHUNK = 1 << 20  # what it reads at a time
 
 Range = tuple[int, int]  # start, end
+checksum = xxhash.xxh3_128
 
 
 @dataclass(frozen=True)
@@ -39,7 +45,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Written:
-    """What lies on the target where: a job's ranges, and the SHA-256 of their bytes as written, in a row."""
+    """What lies on the target where: a job's ranges, and the XXH3 of their bytes as written, in a row."""
 
     base: int
     ranges: tuple[Range, ...]
@@ -217,7 +223,7 @@ def _serve(pipe: Connection, target: str) -> None:
 
 def _written(sectors: Sectors, source: str, target: str, base: int, job: Job) -> bytes:
     """Encrypt one job."""
-    digest = hashlib.sha256()
+    digest = checksum()
     buffer = mmap.mmap(-1, CHUNK)
     view = memoryview(buffer)
     with open(source, "rb", 0) as src, open(target, "r+b", 0) as dst:  # noqa: PTH123
@@ -236,7 +242,7 @@ def _written(sectors: Sectors, source: str, target: str, base: int, job: Job) ->
 
 
 def _digest(target: str, job: Job) -> bytes:
-    digest = hashlib.sha256()
+    digest = checksum()
     data = bytearray(CHUNK)
     with open(target, "rb", 0) as src:  # noqa: PTH123
         for start, end in job.ranges:

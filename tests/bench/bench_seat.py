@@ -1,8 +1,9 @@
-"""How long does an image take into an encrypted volume, next to the plain tools? ``work``, into 2 GiB."""
+"""How long does an image take into an encrypted volume, beside the plain tools? ``work``, as in ``demo``."""
 
 import multiprocessing
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -24,11 +25,12 @@ from builder.volume.keys import as_fd, volume_key
 from builder.volume.luks import HEADER_SIZE, Pbkdf
 
 PROFILE = "work"
-SIZE = 2 << 30
+SIZE = 5 << 30
 OFFSET = 1 << 30  # where the volume lies on the disk
 SECRET = b"correct horse battery"
 IN_MEMORY = 512 << 20
 CHUNK = 1 << 20
+GUESTFISH = shutil.which("guestfish")  # of the machine; SUPERMIN_KERNEL names a kernel where /boot has none
 UUID = "0c5c0f5e-6f5b-4e2c-9c1f-2a3a8b1d7e11"
 
 
@@ -41,28 +43,35 @@ def bench() -> list[tuple[str, str]]:
     with tempfile.TemporaryDirectory(dir=cache_home(), prefix="bench.") as folder:
         place = Path(folder)
         with ProcessPoolExecutor(1, context) as one:
-            ours, encrypted, took, memory = one.submit(write_volume, image.tar, place, image.epoch).result()
+            for _ in range(2):  # as the others do, it finds the image and memory ready the second time
+                task = one.submit(write_volume, image.tar, place, image.epoch)
+                ours, encrypted, took, memory = task.result()
         with ProcessPoolExecutor(2, context) as two:
             list(two.map(encrypt_in_memory, [CHUNK] * 2))  # started, and everything loaded
-            began = time.monotonic()
-            list(two.map(encrypt_in_memory, [IN_MEMORY] * 2))
-            bare = 2 * IN_MEMORY / (time.monotonic() - began)
+            bare = 2 * IN_MEMORY / best(lambda: list(two.map(encrypt_in_memory, [IN_MEMORY] * 2)))
         reencrypted = timed(lambda: reencrypt(tools, image.tar, place))
         tree = place / "tree"
         tree.mkdir()
         tools.run(["tar", "--zstd", "-xpf", image.tar, "-C", tree, "--exclude=./dev/*"])
         reparted = timed(lambda: repart(tools, tree, place))
         remove_tree(tree)
+        fished = timed(lambda: guestfish(image.tar, place)) if GUESTFISH else 0.0
     return [
         ("image → encrypted volume, written and flushed", f"{ours:.1f} s"),
         ("the same by mkfs.ext4 + cryptsetup reencrypt + copy", f"{reencrypted / ours:.1f} × as long"),
         ("the same by systemd-repart --offline=yes, from a tree", f"{reparted / ours:.1f} × as long"),
+        ("the same by guestfish", f"{fished / ours:.0f} × as long" if fished else "not here"),
         ("encryption onto the disk ÷ two processes in memory", f"{encrypted / took / bare:.0%}"),
         ("largest process", f"{memory >> 20} MiB"),
     ]
 
 
-def timed(what: Callable[[], None]) -> float:
+def best(what: Callable[[], object]) -> float:
+    """The shortest of three: a guest's first touch of memory also measures how its host finds some."""
+    return min(timed(what) for _ in range(3))
+
+
+def timed(what: Callable[[], object]) -> float:
     began = time.monotonic()
     what()
     return time.monotonic() - began
@@ -72,7 +81,7 @@ def write_volume(image: Path, place: Path, epoch: int) -> tuple[float, int, floa
     """Seatsmith's way: seconds, bytes encrypted, seconds of that, peak memory. In a process of its own."""
     tools = ensure_tools()
     disk, clear, overlay = place / "disk", place / "clear", place / "overlay"
-    overlay.mkdir()
+    overlay.mkdir(exist_ok=True)
     with disk.open("wb") as f:
         f.truncate(OFFSET + SIZE)
     began = time.monotonic()
@@ -98,13 +107,16 @@ def write_volume(image: Path, place: Path, epoch: int) -> tuple[float, int, floa
             passphrase=bytearray(SECRET),
             pbkdf=Pbkdf.FAST_TEST,
         )
-        before = time.monotonic()
-        xts.encrypt(clear, disk, OFFSET + HEADER_SIZE, ranges, key, meter=NoMeter())
-        took = time.monotonic() - before
-    with disk.open("r+b") as f:
-        os.pwrite(f.fileno(), header, OFFSET)
-        os.fsync(f.fileno())
-    seconds = time.monotonic() - began
+
+        base, meter = OFFSET + HEADER_SIZE, NoMeter()
+        xts.encrypt(clear, disk, base, ranges, key, meter=meter)
+        with disk.open("r+b") as f:
+            os.pwrite(f.fileno(), header, OFFSET)
+            os.fsync(f.fileno())
+        seconds = time.monotonic() - began
+        jobs = [xts.Job(piece) for piece in xts.split(ranges)]
+        with xts.Pool(disk, workers=2) as pool:
+            took = best(lambda: pool.map(jobs, meter, source=clear, base=base, key=key))
     clear.unlink()
     disk.unlink()
     who = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
@@ -165,3 +177,15 @@ def repart(tools: Tools, tree: Path, place: Path) -> None:
 if __name__ == "__main__":
     for row in bench():
         print(*row, sep="\t", file=sys.stdout)
+
+
+def guestfish(image: Path, place: Path) -> None:
+    """The volume made and filled by the kernel of a virtual machine."""
+    disk, tree = place / "disk", place / "tree.tar"
+    subprocess.run(["zstd", "-dfq", image, "-o", tree], check=True)
+    with disk.open("wb") as f:
+        f.truncate(SIZE)
+    steps = "run : luks-format /dev/sda 0 : luks-open /dev/sda x : mkfs ext4 /dev/mapper/x"
+    steps += f" : mount /dev/mapper/x / : tar-in {tree} / : umount / : luks-close /dev/mapper/x"
+    argv = ["guestfish", "--keys-from-stdin", "--format=raw", "-a", os.fspath(disk), *steps.split()]
+    subprocess.run(argv, input=SECRET + b"\n" + SECRET + b"\n", check=True)
