@@ -63,11 +63,11 @@ DESKTOP, TUNE, TEXT, SWITCH, ALONE = Scene.DESKTOP, Scene.TUNE, Scene.TEXT, Scen
 
 ROWS = (
     Row("keys-given", KEYBOARD, "read what is typed from its own input devices", DESKTOP, OPEN, heard=True),
-    Row("keys-made", KEYBOARD, "read what is typed from input devices it makes", DESKTOP, heard=True),
+    Row("keys-made", KEYBOARD, "read what is typed from input devices it makes", DESKTOP, OPEN, heard=True),
     Row("keys-hidraw", KEYBOARD, "read what is typed from hidraw", DESKTOP, heard=True),
     Row("keys-terminal", KEYBOARD, "read what is typed from the terminal's device", TEXT, OPEN, heard=True),
     Row("inject-given", KEYBOARD, "type by its own input devices", TEXT, OPEN, arrives="console"),
-    Row("inject-made", KEYBOARD, "type by input devices it makes", TEXT, arrives="console"),
+    Row("inject-made", KEYBOARD, "type by input devices it makes", TEXT, OPEN, arrives="console"),
     Row("inject-uinput", KEYBOARD, "type by a virtual keyboard (uinput)", TEXT, arrives="console"),
     Row("inject-tiocsti", KEYBOARD, "type by TIOCSTI", TEXT, OPEN, arrives="console"),
     Row("inject-paste", KEYBOARD, "type by TIOCLINUX's paste", TEXT, OPEN, arrives="console"),

@@ -108,6 +108,7 @@ class Stage:
             "text_vt": TEXT_VT,
             "victim": {},
             "sound": SOUND,
+            "sound_user": self.seat.host.facts.user or "root",
             **nodes,
         }
         attacker = Side(self, self.inside, {**facts, "host": False, "premade": PREMADE})

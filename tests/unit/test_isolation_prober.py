@@ -35,6 +35,7 @@ FACTS: dict[str, Any] = {
     "victim": {"secret": "hidden"},
     "words": {"screen": "xylophon"},
     "sound": "",
+    "sound_user": "",
 }
 
 

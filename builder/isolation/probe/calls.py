@@ -3,6 +3,7 @@
 Numbers of system calls are those of x86-64 (arch/x86/entry/syscalls/syscall_64.tbl).
 """
 
+import contextlib
 import ctypes
 import errno
 import os
@@ -83,6 +84,9 @@ class Context:
     words: dict[str, str]
     """By row: what to type or write, so that the runner recognises it where it arrives."""
     sound: str
+    """Address of the host's sound server, as containers know it."""
+    sound_user: str
+    """Whose it is: the control asks as that user, at the server's own door."""
 
     @classmethod
     def read(cls, data: dict[str, Any]) -> "Context":
@@ -120,6 +124,9 @@ def fresh(kind: str) -> Path:
     """A new mount of one of the kernel's own file systems."""
     place = tempfile.mkdtemp(prefix=f"seatsmith-{kind}-", dir="/run")
     mount("seatsmith", place, kind)
+    if kind == "sysfs":  # a new mount shares the read-only of what the container was given
+        with contextlib.suppress(OSError):
+            mount("seatsmith", place, kind, MS_REMOUNT)
     return Path(place)
 
 

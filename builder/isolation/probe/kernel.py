@@ -9,6 +9,7 @@ import socket
 import stat
 import struct
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -57,6 +58,12 @@ def kernel_log(notes: Notes, context: Context) -> None:
     notes.attempt("syslog(SYSLOG_ACTION_READ_ALL)", buffer)
     use(notes, context, fixed("/dev/kmsg", 1, 11), os.O_RDONLY, read_some)
     notes.attempt("read /proc/kmsg", lambda: through("/proc/kmsg", os.O_RDONLY, read_some))
+
+    def anew() -> object:
+        private_mounts()
+        return through(f"{fresh('proc')}/kmsg", os.O_RDONLY, read_some)
+
+    notes.attempt("mount proc anew, and read its kmsg", anew)
 
 
 def through(path: str, flags: int, action: Callable[[int], object]) -> object:
@@ -294,5 +301,9 @@ def uevent(notes: Notes, context: Context) -> None:
     """Have the kernel say that a device was added."""
     word = context.words["uevent"]
     everywhere(
-        notes, "sysfs", "/sys", "devices/virtual/mem/null/uevent", lambda path: f"change {word}".encode()
+        notes,
+        "sysfs",
+        "/sys",
+        "devices/virtual/mem/null/uevent",
+        lambda path: f"change {uuid.uuid4()} WORD={word}".encode(),
     )

@@ -85,9 +85,10 @@ def inject_made(notes: Notes, context: Context) -> None:
 
 
 def others(context: Context) -> list[Node]:
-    """Event devices of the seat; for a container those that it was not given."""
+    """Event devices of the seat; for a container those that it was not given, unless it was given all."""
     mine = set() if context.host else {Path(path).stat().st_rdev for path in given()}
-    return [node for node in context.events if os.makedev(node.major, node.minor) not in mine]
+    foreign = [node for node in context.events if os.makedev(node.major, node.minor) not in mine]
+    return foreign or context.events
 
 
 def inject_uinput(notes: Notes, context: Context) -> None:

@@ -71,9 +71,11 @@ def sources(context: Context, rows: list[str]) -> Iterator[tuple[str, str, Decod
 
 
 def open_all(context: Context, rows: list[str]) -> list[Source]:
-    found = []
+    found: list[Source] = []
     try:
         for row, how, decode, opener in sources(context, rows):
+            if row == "keys-terminal" and any(s.row == row and s.fd is not None for s in found):
+                continue  # several readers of a terminal take the letters from each other
             source = Source(row, how, decode)
             try:
                 source.fd = opener(os.O_RDONLY)

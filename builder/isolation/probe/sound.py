@@ -2,6 +2,7 @@
 
 import array
 import os
+import pwd
 import shutil
 import subprocess
 import tempfile
@@ -22,7 +23,12 @@ def ask(context: Context, *argv: str, seconds: float = 15, server: str = "") -> 
     if shutil.which(argv[0]) is None:
         raise Absent(f"{argv[0]} is not installed")
     environment = {"PATH": os.environ["PATH"], "HOME": "/root", "LC_ALL": "C.UTF-8"}
-    environment["PULSE_SERVER"] = server or context.sound
+    if server or not context.host:
+        environment["PULSE_SERVER"] = server or context.sound
+    else:
+        there = pwd.getpwnam(context.sound_user)
+        environment |= {"HOME": there.pw_dir, "XDG_RUNTIME_DIR": f"/run/user/{there.pw_uid}"}
+        argv = ("runuser", "-u", context.sound_user, "--", *argv)
     process = subprocess.Popen(argv, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     try:
         output, error = process.communicate(timeout=seconds)
