@@ -42,6 +42,12 @@ Hostnames = Annotated[
         help="Host name of an environment, kept from then on; by default the profile's.",
     ),
 ]
+ReadAll = Annotated[
+    bool,
+    typer.Option(
+        "--read-all", help="Read all of a large disk, which takes long, to know whether something is on it."
+    ),
+]
 Size = Annotated[str | None, typer.Option(metavar="SIZE", help="Size of the new volume, such as 8GiB.")]
 
 provision_app = typer.Typer(
@@ -68,11 +74,13 @@ def register(app: typer.Typer) -> None:
     app.add_typer(provision_app, name="provision")
 
 
-def plan(seat: Seat, disk: Disk, serial: Serial = None, json: Json = False) -> None:
+def plan(
+    seat: Seat, disk: Disk, serial: Serial = None, read_all: ReadAll = False, json: Json = False
+) -> None:
     """Show what is on the disk, what would be written where, and what would be lost. Nothing is written."""
     from builder.cli.provision_show import plan_command
 
-    data, text = plan_command(seat, disk, serial)
+    data, text = plan_command(seat, disk, serial, read_all=read_all)
     show(data, text, as_json=json)
 
 
@@ -91,6 +99,7 @@ def apply(
         str | None,
         typer.Option(metavar="FOUND-ID", help="Lose what is on the disk: the id that `plan` shows for it."),
     ] = None,
+    read_all: ReadAll = False,
     yes: Yes = False,
     serial: Serial = None,
     passphrase_fd: Descriptors = None,
@@ -122,6 +131,7 @@ def apply(
         erase=erase,
         keys=key,
         tests=for_tests,
+        read_all=read_all,
     )
     show(data, text, as_json=json)
 
@@ -181,9 +191,9 @@ def add(
     for_tests: Tests = False,
     json: Json = False,
 ) -> None:
-    """Add an environment that the seat file names and the disk lacks; replace the host afterwards.
+    """Add an environment that the seat file names and the disk lacks.
 
-    The host learns of a new container when it is replaced itself: `provision env HOST`.
+    Its hosts get the files that they need for it by the same commit, for which their passphrases are needed.
     """
     from builder.cli.provision_apply import env_command
 
@@ -205,14 +215,31 @@ def add(
     show(data, text, as_json=json)
 
 
-def rollback(name: Name, disk: Disk, yes: Yes = False, serial: Serial = None, json: Json = False) -> None:
+def rollback(
+    name: Name,
+    disk: Disk,
+    yes: Yes = False,
+    serial: Serial = None,
+    passphrase_fd: Descriptors = None,
+    passphrase_file: Files = None,
+    json: Json = False,
+) -> None:
     """Go back to the previous environment, or undo a replacement that was interrupted.
 
-    Nothing is copied: what was kept in the newer one stays there, and another rollback returns to it.
+    Nothing is copied: what was kept in the newer one stays there, and another rollback returns to it. Where
+    hosts that are not in use had other files for it, these go back, too, by the hosts' passphrases.
     """
     from builder.cli.provision_change import change_command
 
-    data, text = change_command("rollback", name, disk, yes=yes, serial=serial)
+    data, text = change_command(
+        "rollback",
+        name,
+        disk,
+        yes=yes,
+        serial=serial,
+        descriptors=passphrase_fd or [],
+        files=passphrase_file or [],
+    )
     show(data, text, as_json=json)
 
 

@@ -19,12 +19,16 @@ from builder.provision.apply import (
     refuse_images,
 )
 from builder.provision.found import Found, look
+from builder.provision.hostroots import at_rest
 from builder.provision.identity import Identity, check_identity, identify, refuse_running_system
-from builder.provision.live import changing
+from builder.provision.job import Job, Report
+from builder.provision.live import changing, running_host
 from builder.provision.persona import read_hostnames
-from builder.provision.replace import Job, Report, extents_for, replace_environment
+from builder.provision.replace import extents_for, replace_environment
 from builder.provision.seatdisk import open_seat
+from builder.seat.hostfiles import digests_for
 from builder.seat.images import checked_image
+from builder.seat.overlay import hosts
 from builder.seat.plan import load_plan
 from builder.seat.secrets import Passphrases, obtain
 from builder.seat.write import Erase, Materials
@@ -49,6 +53,7 @@ def apply_command(
     erase: str,
     keys: Sequence[Path] | None,
     tests: bool,
+    read_all: bool,
 ) -> Answer:
     if erase not in set(Erase):
         raise UsageError(f"--erase {erase}: accepted are {', '.join(Erase)}")
@@ -66,7 +71,7 @@ def apply_command(
     edits = {name: edits_for(found) for name, found in read_for_all(passwords, profiles, tools).items()}
     with busy(project, identity):
         with reading(identity) as medium:
-            found = look(medium, identity.size, tools)
+            found = look(medium, identity.size, tools, everything=read_all)
         refuse_content(found, plan, wipe=wipe)
         confirm(seat, identity, found, yes=yes, serial=serial, what="all of it will be lost")
         with passphrases(names, descriptors, files) as secrets:
@@ -104,9 +109,11 @@ def env_command(
     identity = identify(path)
     refuse_for_tests(identity, tests=tests)
     with reading(identity) as medium:
-        seat = open_seat(medium, identity.size).seat
-    plan, file, profiles = load_plan(project, seat)
-    check_identity(identity, pinned=plan.serial, expected=serial)
+        disk = open_seat(medium, identity.size)
+        seat = disk.seat
+        plan, file, profiles = load_plan(project, seat)
+        check_identity(identity, pinned=plan.serial, expected=serial)
+        running = running_host(identity, disk.metadata.name, hosts(plan))
     environment = next((e for e in plan.environments if e.name == name), None)
     if environment is None:
         known = ", ".join(e.name for e in plan.environments)
@@ -115,7 +122,8 @@ def env_command(
     refuse_images({name: image}, plan, tests=tests)
     hostname = read_hostnames(hostnames, [name]).get(name)
     hashes = read_for_all(passwords, {name: profiles[name]}, tools).get(name, {})
-    with busy(project, identity), changing(identity, [name], tools) as medium:
+    roots = [h for h in at_rest(disk, name, digests_for(plan, profiles, name)) if h != running]
+    with busy(project, identity), changing(identity, [name, *roots], tools) as medium:
         disk = open_seat(medium, identity.size)
         if new and name in disk.names and disk.journal.unfinished is None:
             raise InputError(f"{name} is already on the disk", hint="replace it: seatsmith provision env")
@@ -125,6 +133,7 @@ def env_command(
         confirm(seat, identity, found, yes=yes, serial=serial, what=f"{name} will be replaced")
         needed = [e.name for e in plan.environments if e.name == name or e.keyfile or plan.host == e.name]
         needed = needed if any(e.keyfile for e in plan.environments) else [name]
+        needed += [host for host in roots if host not in needed]
         scratch = scratch_place(project, identity)
         remove_tree(scratch)
         scratch.mkdir(mode=0o700, parents=True)
@@ -142,6 +151,7 @@ def env_command(
                     hostname=hostname,
                     extents=extents_for(parse_size(size)) if size else None,
                     old=not new,
+                    running=running,
                 )
                 report = replace_environment(disk, job, tools=tools, scratch=scratch)
         finally:
@@ -155,6 +165,7 @@ def replaced(name: str, version: str, report: Report, *, recovery: bool) -> Answ
         text += f", {size_text(report.kept)} of kept files carried over"
     if report.resumed:
         text = f"{name} is now {version}: an interrupted run was taken up where it was {report.resumed}"
+    text += "".join(f"\n{line}" for line in report.hosts)
     if recovery and report.recovery is None:
         text += (
             f"\nthe recovery key of that run was never shown; make another when {name} is open: "
@@ -168,6 +179,7 @@ def replaced(name: str, version: str, report: Report, *, recovery: bool) -> Answ
         "kept": report.kept,
         "encrypted": report.encrypted,
         "dropped": report.dropped,
+        "hosts": report.hosts,
         "seconds": report.seconds,
     }
     return with_recovery(data, text, {name: report.recovery} if report.recovery else {})
@@ -220,7 +232,7 @@ def confirm(
             "there is no terminal to ask at", hint="for automation: --yes --expect-serial SERIAL"
         )
     say = ui.current().say
-    for line in [*identity.lines(), *(found.lines() if found.things else []), what]:
+    for line in [*identity.lines(), *([] if found.empty else found.lines()), what]:
         say(line)
     if input(f"Type the seat's name to go on ({seat}): ").strip() != seat:
         raise UsageError("the name is another; nothing was written")

@@ -1,17 +1,21 @@
 """What do ``provision rollback``, ``drop``, ``remove`` and ``grow`` do? Changes without a new image."""
 
+import contextlib
+from collections.abc import Sequence
 from pathlib import Path
 
-from builder.cli.provision_apply import busy, confirm, scratch_place
+from builder.cli.provision_apply import busy, confirm, passphrases, scratch_place
 from builder.cli.provision_show import Answer, reading
 from builder.files import remove_tree
 from builder.project import find_project
 from builder.provision.change import Change
 from builder.provision.found import Found
+from builder.provision.hostroots import at_rest, digests_of
 from builder.provision.identity import check_identity, identify
-from builder.provision.live import changing
+from builder.provision.live import changing, running_host
 from builder.provision.replace import extents_for
-from builder.provision.seatdisk import open_seat
+from builder.provision.seatdisk import PREVIOUS, open_seat
+from builder.seat.overlay import hosts
 from builder.seat.plan import load_plan
 from builder.sizes import parse_size
 from builder.tools import ensure_tools
@@ -25,32 +29,48 @@ WHAT = {
 
 
 def change_command(
-    verb: str, name: str, path: Path, *, yes: bool, serial: str | None, size: str | None = None
+    verb: str,
+    name: str,
+    path: Path,
+    *,
+    yes: bool,
+    serial: str | None,
+    size: str | None = None,
+    descriptors: Sequence[str] = (),
+    files: Sequence[str] = (),
 ) -> Answer:
     project, tools = find_project(), ensure_tools()
     identity = identify(path)
     with reading(identity) as medium:
-        seat = open_seat(medium, identity.size).seat
-    plan, _, _ = load_plan(project, seat)
+        disk = open_seat(medium, identity.size)
+        seat = disk.seat
+        plan, _, profiles = load_plan(project, seat)
+        running = running_host(identity, disk.metadata.name, hosts(plan))
+        previous = name + PREVIOUS
+        pending = disk.journal.unfinished
+        goes_back = verb == "rollback" and previous in disk.names and (not pending or pending.verb == verb)
+        back = digests_of(disk, previous) if goes_back else {}
+        roots = [host for host in at_rest(disk, name, back) if host != running]
     check_identity(identity, pinned=plan.serial, expected=serial)
-    with busy(project, identity), changing(identity, [name], tools) as medium:
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(busy(project, identity))
+        medium = stack.enter_context(changing(identity, [name, *roots], tools))
         disk = open_seat(medium, identity.size)
         found = Found(identity.path, identity.size)
         confirm(seat, identity, found, yes=yes, serial=serial, what=WHAT[verb].format(name=name))
         scratch = scratch_place(project, identity)
         remove_tree(scratch)
         scratch.mkdir(mode=0o700, parents=True)
-        try:
-            change = Change(disk, plan, tools, scratch)
-            match verb:
-                case "rollback":
-                    change.roll_back(name)
-                case "drop":
-                    change.drop(name)
-                case "remove":
-                    change.remove(name)
-                case _:
-                    change.grow(name, extents_for(parse_size(size or "0")))
-        finally:
-            remove_tree(scratch)
+        stack.callback(remove_tree, scratch)
+        secrets = stack.enter_context(passphrases(roots, descriptors, files)) if roots else {}
+        change = Change(disk, plan, tools, scratch, profiles=profiles, passphrases=secrets, running=running)
+        match verb:
+            case "rollback":
+                change.roll_back(name)
+            case "drop":
+                change.drop(name)
+            case "remove":
+                change.remove(name)
+            case _:
+                change.grow(name, extents_for(parse_size(size or "0")))
     return {"environment": name, "verb": verb, "done": change.done}, "\n".join(change.done)

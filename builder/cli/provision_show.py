@@ -42,7 +42,7 @@ def reading(identity: Identity) -> Iterator[Medium]:
         os.close(fd)
 
 
-def plan_command(seat: str, path: Path, serial: str | None) -> Answer:
+def plan_command(seat: str, path: Path, serial: str | None, *, read_all: bool = False) -> Answer:
     project, tools = find_project(), ensure_tools()
     plan, _, _ = load_plan(project, seat)
     identity = identify(path)
@@ -50,7 +50,7 @@ def plan_command(seat: str, path: Path, serial: str | None) -> Answer:
         check_identity(identity, pinned=plan.serial, expected=serial)
     images = {e.name: find_image(project, e.profile) for e in plan.environments}
     with reading(identity) as medium:
-        found = look(medium, identity.size, tools)
+        found = look(medium, identity.size, tools, everything=read_all)
         forecasts, rows = [], []
         if found.seat == seat and not found.unfinished:
             disk = open_seat(medium, identity.size)
@@ -72,6 +72,9 @@ def plan_command(seat: str, path: Path, serial: str | None) -> Answer:
         | {"serial": identity.serial, "links": identity.links},
         "found_id": found.id,
         "found": [asdict(t) for t in found.things],
+        "looked": found.looked,
+        "unseen": found.unseen,
+        "empty": found.empty,
         "unfinished": found.unfinished,
         "environments": rows,
         "forecasts": [f.data() for f in forecasts],

@@ -44,6 +44,8 @@ class Answers(Section):
     """Serial number of the disk; without one, a person is asked for disk and consent."""
     wipe: Annotated[str, FOUND_ID] | None = None
     """Lose just what is on that disk, by its id; without it, only an empty disk is written."""
+    read_all: Bool = False
+    """Read all of a large disk, which takes long, to know that it is empty; it need not be wiped then."""
     url: Url | None = None
     """A published directory to fetch the images from; without it, they are on the stick."""
     hostnames: dict[ProfileName, HostName] = Field(default_factory=dict)

@@ -5,6 +5,7 @@ seat's name. Everything that writes is `seatsmith provision apply`, with its ref
 """
 
 import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,8 @@ PASSWORD = "seatsmith.password."  # credentials: seatsmith.password.ENVIRONMENT.
 EFI_VARIABLES = Path("/sys/firmware/efi/efivars")
 WAIT_ONLINE = Path("/usr/lib/systemd/systemd-networkd-wait-online")
 ONLINE_SECONDS = 60
+LOADER = r"\EFI\systemd\systemd-bootx64.efi"
+NO_ENTRY = "the firmware took no boot entry"
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,7 @@ class Session:
             erase="auto",
             keys=None,
             tests=answers is not None and answers.for_tests,
+            read_all=answers is not None and answers.read_all,
         )
         ui.current().say(text)
         if identity.target.is_device:
@@ -144,7 +148,8 @@ def agree_to_loss(seat: str, identity: Identity, tools: Tools) -> str | None:
         found: Found = look(medium, identity.size, tools)
     if found.empty or found.unfinished == seat:
         return None
-    said = input(f"The disk is not empty. To lose all of it type its found-id ({found.id}): ").strip()
+    known = "is not empty" if found.things else "was not read as a whole"
+    said = input(f"The disk {known}. To lose all of it type its found-id ({found.id}): ").strip()
     if said != found.id:
         raise UsageError("that is not the id; nothing was written")
     return found.id
@@ -164,19 +169,24 @@ def register(identity: Identity, seat: str, tools: Tools) -> None:
     """Have the firmware start the disk first. Without that, it finds the disk by itself or not."""
     if not EFI_VARIABLES.is_dir():
         return
-    argv: list[Arg] = [
-        "efibootmgr",
-        "--quiet",
-        "--unique",
-        "--create",
-        "--disk",
-        identity.path,
-        "--part",
-        "1",
+    label = f"Seatsmith {seat}"
+    for number in entries_called(label, tools.run(["efibootmgr"], check=False).text):
+        tools.run(["efibootmgr", "--quiet", "--bootnum", number, "--delete-bootnum"], check=False)
+    argv: list[Arg] = ["efibootmgr", "--quiet", "--create", "--disk", identity.path, "--part", "1"]
+    argv += ["--label", label, "--loader", LOADER]
+    result = tools.run(argv, check=False)
+    if result.returncode != 0:
+        said = (result.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"])[-1]
+        ui.current().warn(f"{NO_ENTRY} ({said}); choose the disk in its boot menu")
+
+
+def entries_called(label: str, listed: str) -> list[str]:
+    """Numbers of the firmware's boot entries of that label, as efibootmgr(8) lists them."""
+    return [
+        match[1]
+        for match in re.finditer(r"^Boot([0-9A-Fa-f]{4})[* ] (.*)$", listed, re.MULTILINE)
+        if match[2].split("\t")[0] == label
     ]
-    argv += ["--label", f"Seatsmith {seat}", "--loader", r"\EFI\systemd\systemd-bootx64.efi"]
-    if tools.run(argv, check=False).returncode != 0:
-        ui.current().warn("the firmware took no boot entry; choose the disk in its boot menu")
 
 
 def end(then: Then) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from builder.errors import MachineError
 from builder.installer.answers import Answers, Then
+from builder.installer.session import NO_ENTRY
 from builder.machine.credentials import Credential
 from builder.machine.hardware import TEST_KERNEL_OPTIONS, Accelerator, Firmware, Hardware
 from builder.machine.machine import Machine
@@ -25,7 +26,7 @@ Say = Callable[[str], None]
 
 def trial_answers(seat: str) -> Answers:
     """What makes the stick install onto the empty disk, and then switch off."""
-    return Answers(seat=seat, serial=SERIAL, for_tests=True, then=Then.POWEROFF)
+    return Answers(seat=seat, serial=SERIAL, read_all=True, for_tests=True, then=Then.POWEROFF)
 
 
 def target_arguments(disk: Path) -> tuple[str, ...]:
@@ -82,4 +83,6 @@ def install(
         took = time.monotonic() - began
     if not ended or MADE not in log.read_text():
         raise MachineError(f"the installer made no seat within {took:.0f} s", hint=f"its console: {log}")
+    if NO_ENTRY in log.read_text():
+        raise MachineError(f"the seat was made, but {NO_ENTRY}", hint=f"the installer's console: {log}")
     return took

@@ -16,11 +16,13 @@ from builder.errors import InputError, TrustError
 from builder.files import file_digest, remove_tree
 from builder.outputs.checksums import SUMS
 from builder.provision.found import Found
+from builder.provision.hostroots import tags_for
 from builder.provision.identity import Identity
 from builder.provision.journal import Journal
 from builder.provision.persona import Persona, edits_of, lay, new_persona
 from builder.provision.resume import CLEARED, VERB, WRITTEN, TakenUp, made_of, take_up
 from builder.provision.seatdisk import as_tags
+from builder.seat.hostfiles import files_for_all
 from builder.seat.images import Image
 from builder.seat.plan import Environment, Plan
 from builder.seat.write import Erase, Materials, Report, Writer, check_materials
@@ -80,8 +82,11 @@ def refuse_content(found: Found, plan: Plan, *, wipe: str | None) -> None:
             f"(to lose everything and begin anew: --wipe {found.id})",
         )
     if wipe != found.id:
+        known = "is not empty" if found.things else "may hold something"
+        instead = "" if found.things else "read all of it to know: --read-all; "
         raise InputError(
-            f"{found.path} is not empty:\n{lines}", hint=f"{said}to lose all of it: --wipe {found.id}"
+            f"{found.path} {known}:\n{lines}",
+            hint=f"{said}{instead}to lose all of it: --wipe {found.id}",
         )
 
 
@@ -189,8 +194,12 @@ def apply(
         key = made_of(plan, materials, ids, named | {"--erase": erase.value}, identity.size)
         taken_up = take_up(medium, plan, materials, key, tools=tools, scratch=scratch)
         run = taken_up.run if taken_up else uuid4().hex[:12]
+        roots = {
+            name: tags_for(files_for_all(plan, materials.profiles, name, scratch))
+            for name in materials.images
+        }
         return JournalledWriter(
-            tagged(plan, materials.images, run),
+            tagged(plan, materials.images, run, roots),
             replace(materials, edits=edits),
             disk,
             medium,
@@ -203,10 +212,14 @@ def apply(
         ).write(erase, identity.size)
 
 
-def tagged(plan: Plan, images: Mapping[str, Image], run: str) -> Plan:
-    """The plan whose volumes say which image is in them."""
+def tagged(
+    plan: Plan, images: Mapping[str, Image], run: str, roots: Mapping[str, Mapping[str, str]]
+) -> Plan:
+    """The plan whose volumes say which image is in them, and what belongs to them in roots of hosts."""
     volumes = tuple(
-        replace(v, tags=tuple(as_tags(image_tags(images[v.name], run)))) if v.name in images else v
+        replace(v, tags=tuple(as_tags(image_tags(images[v.name], run) | dict(roots[v.name]))))
+        if v.name in images
+        else v
         for v in plan.group.volumes
     )
     return replace(plan, group=replace(plan.group, volumes=volumes))

@@ -1,17 +1,20 @@
 """How does a seat's disk change without a new image? Back to the previous one, dropped, grown, removed."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from uuid import uuid4
 
 from builder.errors import BusyError, InputError
+from builder.profile import Profile
 from builder.provision.bootfiles import BootFiles, kernel_of, point_entry, remove_stale_kernels
+from builder.provision.hostroots import HostRoots, digests_of
 from builder.provision.journal import Run
 from builder.provision.seatdisk import NEW, PREVIOUS, SeatDisk
 from builder.provision.space import wipe_free
+from builder.seat.hostfiles import files_for_all
 from builder.seat.overlay import hosts
 from builder.seat.plan import Plan
 from builder.tools import Tools
@@ -30,6 +33,11 @@ class Change:
     scratch: Path
     run: str = field(default_factory=lambda: uuid4().hex[:12])
     done: list[str] = field(default_factory=list)
+    profiles: Mapping[str, Profile] = field(default_factory=dict)
+    passphrases: Mapping[str, bytearray] = field(default_factory=dict)
+    """Of hosts whose files for a container go back with it."""
+    running: str | None = None
+    """The host that we run on, if it is one of this seat's."""
 
     @cached_property
     def boot_files(self) -> BootFiles:
@@ -67,6 +75,7 @@ class Change:
         with self.recorded("rollback", name, to=target):
             if self.disk.volume(name).id != target:
                 self.exchange(name, name + PREVIOUS)
+            self.settle(name)
         self.done.append(f"{name} is again {self.disk.tags(name).get('image', 'the one before')}")
 
     def target_of_rollback(self, name: str) -> str:
@@ -82,10 +91,28 @@ class Change:
 
     def exchange(self, name: str, other: str) -> None:
         """Let two volumes change places: the boot entry first, then their names at once."""
+        roots = self.host_roots(name, other)
+        roots.stage(name)
         if name in hosts(self.plan):
             self.point_to(name, other)
         lvmcommit.rename_volumes(self.disk.metadata, {name: other, other: name})
         self.disk.commit()
+        self.done += roots.said
+
+    def host_roots(self, name: str, volume: str) -> HostRoots:
+        """The hosts, which are to have the files that belong to that volume of an environment."""
+        digests = digests_of(self.disk, volume)
+        known = name in self.profiles and set(hosts(self.plan)) <= set(self.profiles)
+        files = files_for_all(self.plan, self.profiles, name, self.scratch) if known else {}
+        return HostRoots(
+            self.disk, name, digests, self.passphrases, self.tools, self.scratch, files, self.running
+        )
+
+    def settle(self, name: str) -> None:
+        """Have the running host's files follow the volume that the environment has now."""
+        roots = self.host_roots(name, name)
+        roots.settle()
+        self.done += roots.said
 
     def point_to(self, host: str, volume: str) -> None:
         header = self.disk.header(volume)
@@ -108,6 +135,8 @@ class Change:
             self.done.append(f"the interrupted replacement of {name} is undone")
         else:
             self.done.append(f"the interrupted replacement of {name} had left nothing behind")
+            if name in disk.names:
+                self.settle(name)
         if name in hosts(self.plan):
             remove_stale_kernels(disk, self.boot_files)
         disk.journal.append(pending.id, "env", "undone")

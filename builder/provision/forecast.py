@@ -78,7 +78,7 @@ def of_apply(plan: Plan, identity: Identity, found: Found) -> Forecast:
             f"{size_text(plan.disk_size - identity.size)} are missing"
         )
     command = f"seatsmith provision apply {plan.seat} --disk {identity.given}"
-    wipe = f" --wipe {found.id}" if found.things and found.unfinished != plan.seat else ""
+    wipe = f" --wipe {found.id}" if not found.empty and found.unfinished != plan.seat else ""
     forecast.commands.append(command + wipe)
     return forecast
 

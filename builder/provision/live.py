@@ -9,6 +9,7 @@ what has their names. All data goes the same way, to the whole disk.
 import contextlib
 import fcntl
 import os
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from builder.volume.medium import Medium
 
 LOCKS = Path("/run/lock/lvm")  # where lvm2 locks: global/locking_dir of lvm.conf(5)
 BLOCK = Path("/sys/class/block")
+PATIENCE = 15.0  # seconds that a volume may take to be closed after its container has stopped
 
 
 @contextlib.contextmanager
@@ -42,7 +44,7 @@ def changing(identity: Identity, names: Sequence[str], tools: Tools) -> Iterator
         own = [name + end for name in names for end in ("", NEW, PREVIOUS)]
         active = [name for name in own if mapper_device(group, name)]
         for name in active:
-            refuse_open(group, name)
+            wait_until_closed(group, name)
         for name in active:
             tools.run(["lvchange", "--activate", "n", f"{group}/{name}"])
         with locked(group):
@@ -66,6 +68,32 @@ def mapper_device(group: str, name: str) -> Path | None:
     wanted = mapper_name(group, name)
     found = (place for place in BLOCK.glob("dm-*") if read_text(place / "dm/name") == wanted)
     return next(found, None)
+
+
+def running_host(identity: Identity, group: str, names: Sequence[str]) -> str | None:
+    """The environment of these whose root is ours: that we run on."""
+    if not identity.target.is_device:
+        return None
+    root = Path("/").stat().st_dev
+    for name in names:
+        place = mapper_device(group, name)
+        holders = place.glob("holders/dm-*") if place else []
+        numbers = (read_text(BLOCK / holder.name / "dev") for holder in holders)
+        if f"{os.major(root)}:{os.minor(root)}" in numbers:
+            return name
+    return None
+
+
+def wait_until_closed(group: str, name: str, *, patience: float = PATIENCE) -> None:
+    """Wait for a volume to be closed: systemctl stop returns before that. Raises BusyError at the end."""
+    until = time.monotonic() + patience
+    while True:
+        try:
+            return refuse_open(group, name)
+        except BusyError:
+            if time.monotonic() > until:
+                raise
+        time.sleep(0.2)
 
 
 def refuse_open(group: str, name: str) -> None:

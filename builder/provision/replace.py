@@ -11,26 +11,25 @@ was verified it is written anew, in the same place; after that, only the switch 
 
 import contextlib
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from uuid import uuid4
 
 from builder import ui
 from builder.errors import BusyError, InputError, TrustError
-from builder.profile import Profile
 from builder.provision.accounts import Hashes, edits_for, hashes_in, users_of
 from builder.provision.apply import image_id, image_tags
 from builder.provision.bootfiles import BootFiles, entry_of, kernel_of, point_entry, remove_stale_kernels
+from builder.provision.hostroots import HostRoots, VolumeRoot, at_rest, carry_records, tags_for
+from builder.provision.job import Job, Report
 from builder.provision.journal import Run
 from builder.provision.keep import Kept
 from builder.provision.persona import Persona, edits_of, lay, new_persona, persona_in
 from builder.provision.seatdisk import NEW, PREVIOUS, SeatDisk, as_tags, new_lvm_id, opened
 from builder.provision.space import place_for, wipe_free
-from builder.seat.images import Image
+from builder.seat.hostfiles import digest_of, files_for_all
 from builder.seat.overlay import KEYFILES, hosts, render_overlay
-from builder.seat.plan import Environment, Plan
 from builder.seat.tree import write_tree
 from builder.tools import Tools
 from builder.volume import ext4, luks, lvmcommit
@@ -40,53 +39,6 @@ from builder.volume.lvm import EXTENT, Segment
 from builder.volume.xts import Written
 
 VERB = "env"
-
-
-@dataclass(frozen=True)
-class Job:
-    """What is to be put in an environment's place. ``passphrases`` are by environment.
-
-    ``extents`` is the new volume's size, by default that of the present one. ``old`` says whether there is
-    a present one (there is none where an environment is added).
-    """
-
-    plan: Plan
-    profiles: Mapping[str, Profile]
-    environment: Environment
-    image: Image
-    passphrases: Mapping[str, bytearray]
-    keep: tuple[str, ...] = ()
-    recovery: bool = False
-    passwords: Hashes = field(default_factory=dict)
-    """Hashes of users' passwords that are given anew; others are taken over from the old environment."""
-    hostname: str | None = None
-    """A host name that is given anew; else that of the old environment stays, or the image's."""
-    extents: int | None = None
-    old: bool = True
-
-    @property
-    def name(self) -> str:
-        return self.environment.name
-
-    @property
-    def is_host(self) -> bool:
-        return self.name in hosts(self.plan)
-
-
-@dataclass
-class Report:
-    """What a replacement did. ``recovery`` is the new recovery key, to be shown once and wiped."""
-
-    run: str
-    resumed: str | None = None
-    """The step at which an interrupted run was taken up."""
-    kept: int = 0
-    """Bytes of kept files."""
-    encrypted: int = 0
-    dropped: list[str] = field(default_factory=list)
-    """Volumes that were given up for it."""
-    seconds: dict[str, float] = field(default_factory=dict)
-    recovery: bytearray | None = None
 
 
 def unfinished(disk: SeatDisk, name: str) -> Run | None:
@@ -123,19 +75,22 @@ class Replacement:
         self.written: list[Written] = []
         self.passwords: Hashes = job.passwords
         self.persona: Persona = {}
+        self.old: Filesystem | None = None
 
     def perform(self) -> Report:
         pending = unfinished(self.disk, self.job.name)
         if pending and self.switched(pending):
             self.report = Report(pending.id, resumed="switched")
             if self.new in self.disk.names:
+                self.hosts.stage(self.job.name)
                 self.rename()
             self.finish()
             if pending.data.get("id") == image_id(self.job.image):
                 return self.report
             self.report, pending = Report(uuid4().hex[:12]), None
         with self.old_filesystem() as old:
-            state = old.state if old else ""
+            self.old, state = old, old.state if old else ""
+            self.hosts.check(self.job.name)
             if pending and self.verified(pending, state):
                 self.report = Report(pending.id, resumed="verified")
                 self.switch()
@@ -149,6 +104,22 @@ class Replacement:
                 self.switch()
         self.finish()
         return self.report
+
+    @cached_property
+    def hosts(self) -> HostRoots:
+        """The hosts whose files for this environment follow its profile."""
+        job = self.job
+        files = files_for_all(job.plan, job.profiles, job.name, self.scratch)
+        return HostRoots(
+            self.disk,
+            job.name,
+            {host: digest_of(wanted) for host, wanted in files.items()},
+            job.passphrases,
+            self.tools,
+            self.scratch,
+            files,
+            job.running,
+        )
 
     @cached_property
     def boot_files(self) -> BootFiles:
@@ -199,6 +170,7 @@ class Replacement:
             and "verified" in pending.steps
             and self.new in self.disk.names
             and self.disk.tags(self.new).get("run") == pending.id
+            and not at_rest(self.disk, self.new, self.hosts.digests)
             and pending.data.get("id") == image_id(self.job.image)
             and pending.data.get("old") == state
             and self.opens(self.new)
@@ -230,7 +202,9 @@ class Replacement:
         regions = [disk.volume(name).segments for name in dropped if name in disk.names]
         for name in dropped:
             lvmcommit.remove_volume(disk.metadata, name)
-        tags = as_tags(image_tags(job.image, self.report.run) | self.kernel_tag())
+        tags = as_tags(
+            image_tags(job.image, self.report.run) | self.kernel_tag() | tags_for(self.hosts.files)
+        )
         lvmcommit.add_volume(disk.metadata, self.new, new_lvm_id(), [place], tags)
         disk.commit()
         wipe_free(disk, [s for segments in regions for s in segments], also=place)
@@ -282,6 +256,8 @@ class Replacement:
         edits = edits_for(self.passwords) | edits_of(self.persona)
         render_overlay(job.plan, job.profiles, job.name, overlay)
         lay(self.persona, overlay, without=kept.roots if kept else ())
+        if self.old and job.is_host:
+            carry_records(VolumeRoot(self.old), overlay)
         ext4.make(
             self.tools,
             path,
@@ -331,6 +307,7 @@ class Replacement:
 
     def switch(self) -> None:
         """Go over to the new volume."""
+        self.hosts.stage(self.job.name)
         if self.job.is_host:
             self.switch_boot_entry()
         self.rename()
@@ -376,6 +353,8 @@ class Replacement:
             wipe_free(self.disk, [Segment(first, count) for first, count in regions])
         if self.job.is_host:
             remove_stale_kernels(self.disk, self.boot_files)
+        self.hosts.settle()
+        self.report.hosts = self.hosts.said
         self.note("done")
 
     @contextlib.contextmanager

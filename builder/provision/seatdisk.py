@@ -133,12 +133,31 @@ def opened(
     disk: SeatDisk, name: str, passphrase: bytearray, tools: Tools, scratch: Path
 ) -> Iterator[Filesystem]:
     """The filesystem of an environment, for reading. Raises TrustError for a wrong passphrase."""
+    with unlocked(disk, name, passphrase, tools, scratch) as payload:
+        yield Filesystem(payload.read)
+
+
+@dataclass(frozen=True)
+class Payload:
+    """What is behind a volume's LUKS2 header, in the clear."""
+
+    at: int
+    """Its offset in the volume."""
+    key: bytearray
+    read: Read
+
+
+@contextmanager
+def unlocked(
+    disk: SeatDisk, name: str, passphrase: bytearray, tools: Tools, scratch: Path
+) -> Iterator[Payload]:
+    """A volume's payload; its key is wiped on leaving. Raises TrustError for a wrong passphrase."""
     header = disk.header(name)
     if header is None:
         raise InputError(f"volume {name} holds no LUKS2 header")
-    read = disk.volume_reader(name)
+    read, at = disk.volume_reader(name), header.payload
     copy = scratch / f"{name}.header"
-    copy.write_bytes(read(0, header.payload))
+    copy.write_bytes(read(0, at))
     try:
         key = luks.unlock(tools, copy, passphrase)
     except TrustError as e:
@@ -146,7 +165,6 @@ def opened(
     finally:
         copy.unlink()
     try:
-        payload = header.payload
-        yield Filesystem(decrypting(lambda offset, length: read(payload + offset, length), key))
+        yield Payload(at, key, decrypting(lambda offset, length: read(at + offset, length), key))
     finally:
         wipe(key)

@@ -40,11 +40,16 @@ def render_host(profile: Profile, containers: Sequence[Container], dest: Path, *
     refuse_clashes(profile, containers)
     render_tree(template_root() / "seat", dest, {"disk": disk})
     for container in containers:
-        render_host_bundle(container.profile, dest, host_user=sound_user(profile), volume=container.volume)
-        if container.autostart:
-            values = {"name": container.profile.machine}
-            render_tree(template_root() / "autostart", dest, values)
-            start_with_host(dest, container.profile.machine)
+        render_container(profile, container, dest)
+
+
+def render_container(profile: Profile, container: Container, dest: Path) -> None:
+    """Render into ``dest`` what the host ``profile`` needs for one of its containers."""
+    render_host_bundle(container.profile, dest, host_user=sound_user(profile), volume=container.volume)
+    if container.autostart:
+        values = {"name": container.profile.machine}
+        render_tree(template_root() / "autostart", dest, values)
+        start_with_host(dest, container.profile.machine)
 
 
 def sound_user(profile: Profile) -> str:

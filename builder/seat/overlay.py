@@ -2,11 +2,15 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from builder.errors import InputError
 from builder.profile import Profile
 from builder.seat.plan import BootEntry, Kind, Plan
 from builder.tools import Tools
+
+if TYPE_CHECKING:
+    from builder.render import Container
 
 KEYFILES = "etc/cryptsetup-keys.d"
 KEYFILE_SIZE = (
@@ -34,7 +38,8 @@ def render_overlay(plan: Plan, profiles: Mapping[str, Profile], name: str, dest:
 
     Returns the names of those environments for whose key a file of KEYFILE_SIZE placeholder bytes was left.
     """
-    from builder.render import Container, HostDisk, Volume, render_host, render_image
+    from builder.render import HostDisk, render_host, render_image
+    from builder.seat.hostfiles import encode, files_for, record_of
 
     dest.mkdir(parents=True)
     own = as_in_seat(plan, profiles, name)
@@ -48,19 +53,29 @@ def render_overlay(plan: Plan, profiles: Mapping[str, Profile], name: str, dest:
         esp=f"PARTUUID={plan.esp.id}",
         swap=f"/dev/{plan.group.name}/{swap.name}" if swap else None,
     )
-    containers = [
-        # by the volume's name: a replacement takes over the name in one step (docs/decisions/060)
-        Container(as_in_seat(plan, profiles, e.name), Volume(f"/dev/{plan.group.name}/{e.name}"))
-        for e in beside
-    ]
+    containers = [container_of(plan, profiles, e.name) for e in beside]
     render_host(own, containers, dest, disk=disk)
+    for other in beside:
+        record = dest / record_of(other.name)
+        record.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        said = encode(files_for(plan, profiles, name, other.name, dest.with_name(f"{dest.name}.rendered")))
+        record.write_bytes(said.data)
+        record.chmod(said.mode)
     keyed = [e.name for e in beside if e.keyfile]
-    for other in keyed:
-        path = dest / KEYFILES / f"{other}.key"
+    for environment in keyed:
+        path = dest / KEYFILES / f"{environment}.key"
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         path.write_bytes(b"to be replaced by the writer of the disk. ".ljust(KEYFILE_SIZE, b"#"))
         path.chmod(0o600)
     return keyed
+
+
+def container_of(plan: Plan, profiles: Mapping[str, Profile], name: str) -> "Container":
+    """An environment as its hosts know it."""
+    from builder.render import Container, Volume
+
+    # by the volume's name: a replacement takes over the name in one step (docs/decisions/060)
+    return Container(as_in_seat(plan, profiles, name), Volume(f"/dev/{plan.group.name}/{name}"))
 
 
 def esp_files(plan: Plan, ukis: Mapping[str, Path], tools: Tools) -> dict[str, Path | bytes]:

@@ -216,8 +216,12 @@ class Filesystem:
                 position += len(part)
         yield from zeros(inode.size - position)
 
-    def _extents(self, node: bytes, level: int) -> Iterator[tuple[int, int, int | None]]:
+    def extents(self, inode: Inode) -> Iterator[tuple[int, int, int | None]]:
         """First block in the file, number of blocks, first block on the disk (None: not written)."""
+        if inode.flags & _FLAG_EXTENTS:
+            yield from self._extents(inode.block, 0)
+
+    def _extents(self, node: bytes, level: int) -> Iterator[tuple[int, int, int | None]]:
         magic, entries, _, depth = struct.unpack_from("<HHHH", node)
         if magic != _EXTENTS_MAGIC or level > 5 or 12 + entries * 12 > len(node):
             raise InputError("the ext4 filesystem is damaged (extents)")

@@ -17,10 +17,10 @@ from builder.run import ProgramError
 from builder.tools import Tools
 from builder.ui import size_text
 from builder.volume import lvm
+from builder.volume.traces import look_for_traces
 
 BLKGETSIZE64, BLKSSZGET, BLKDISCARD, BLKRRPART = 0x80081272, 0x1268, 0x1277, 0x125F  # linux/fs.h
 LOOP_GET_STATUS64, LOOP_INFO = 0x4C05, 232  # linux/loop.h
-SAMPLES, SAMPLE_SIZE = 2048, 4096  # looked at where no program recognises anything
 
 MARK_AT = 0  # where an unfinished target says so; the protective MBR overwrites it in the end
 _MARK = "SEATSMITH: the seat {seat} is not completely written here. Write it again.\n"
@@ -190,8 +190,8 @@ def findings(tools: Tools, target: Target, *, group: str) -> list[Finding]:
             found += [Finding(kind, where) for kind in signatures(tools, target.path, start, size)]
             if (name := group_at(target.path, start)) == group:
                 found.append(Finding(f"the volume group {name}", where))
-        if not found and unknown_data(target):
-            found.append(Finding("data that no program recognises", f"on {target.path}"))
+        if not found:
+            found += unknown_data(target)
     if target.is_device:
         own = target.path.resolve().name
         found += [
@@ -202,13 +202,17 @@ def findings(tools: Tools, target: Target, *, group: str) -> list[Finding]:
     return found
 
 
-def unknown_data(target: Target) -> bool:
-    """Whether samples of a target are not all zeros: a document, or a disk that is encrypted as a whole."""
-    step = max(target.size // SAMPLES // SAMPLE_SIZE, 1) * SAMPLE_SIZE
+def unknown_data(target: Target) -> Iterator[Finding]:
+    """What is there where no program recognises anything: a document, a disk that is encrypted."""
     with target.path.open("rb", buffering=0) as f:
-        return any(
-            any(os.pread(f.fileno(), SAMPLE_SIZE, at))
-            for at in [*range(0, target.size, step), max(target.size - SAMPLE_SIZE, 0)]
+        traces = look_for_traces(f.fileno(), lambda at, size: os.pread(f.fileno(), size, at), 0, target.size)
+    if traces.at is not None:
+        kind = "a place that cannot be read" if traces.unreadable else "data that no program recognises"
+        yield Finding(kind, f"on {target.path}, from byte {traces.at} on")
+    elif traces.unseen:
+        yield Finding(
+            "perhaps something",
+            f"on {target.path}: {size_text(traces.looked)} of it were read, {size_text(traces.unseen)} not",
         )
 
 
@@ -217,7 +221,7 @@ def signatures(tools: Tools, path: Path, start: int, size: int) -> list[str]:
     argv: list[str | Path] = ["blkid", "--probe", "--output", "export", "--offset", str(start)]
     argv += ["--size", str(size), path]
     result = tools.run(argv, check=False)
-    if result.returncode == 8:  # ambivalent: several signatures at once
+    if result.returncode == 8:  # several signatures at once; since util-linux 2.41 as if there were none
         return ["several signatures at once (blkid calls it ambivalent)"]
     values = dict(line.split("=", 1) for line in result.text.splitlines() if "=" in line)
     kind = values.get("TYPE")

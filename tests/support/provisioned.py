@@ -11,7 +11,8 @@ from builder.outputs.sign import trusted_keys
 from builder.project import Project
 from builder.provision import apply as applying
 from builder.provision.identity import identify
-from builder.provision.replace import Job, Report, replace_environment
+from builder.provision.job import Job, Report
+from builder.provision.replace import replace_environment
 from builder.provision.seatdisk import SeatDisk, open_seat, opened
 from builder.seat.images import Image, checked_image
 from builder.seat.plan import Plan, load_plan

@@ -13,8 +13,12 @@ from builder.installer.cpio import write_cpio
 from builder.installer.disks import with_serial
 from builder.installer.layout import unwanted
 from builder.installer.pythonparts import locked, needed
+from builder.installer.session import entries_called, register
 from builder.installer.trial import FAILED
 from builder.profile.positions import FileError
+from builder.provision.identity import Identity
+from builder.run import Result
+from builder.volume.target import Target
 from tests.support.cpio import Entry, unpack
 
 
@@ -184,3 +188,53 @@ def test_a_package_that_is_not_locked_is_named(tmp_path: Path) -> None:
 )
 def test_a_trial_tells_the_installers_errors_from_the_kernels(said: str, failed: bool) -> None:
     assert bool(FAILED.search(said)) is failed
+
+
+LISTED = """\
+BootCurrent: 0001
+Timeout: 0 seconds
+BootOrder: 0001,0000,0003,00AF
+Boot0000* UiApp\tFvVol(7cb8bdc9-f8eb-4f34-aaea-3ee4af6516a1)/FvFile(462caa21-7614-4503-836e-8ab6f4662331)
+Boot0001* Seatsmith tiny\tHD(1,GPT,1b0c,0x800,0x24000)/File(\\EFI\\systemd\\systemd-bootx64.efi)
+Boot0003  Seatsmith tiny
+Boot00AF* Seatsmith tiny too\tHD(1,GPT,1b0d)
+"""
+
+
+class Firmware:
+    """What stands in for the tools: efibootmgr's options of version 18, and a list of entries."""
+
+    OPTIONS = ("create", "disk", "part", "label", "loader", "quiet", "bootnum", "delete-bootnum")
+
+    def __init__(self, status: int) -> None:
+        self.asked: list[list[str]] = []
+        self.status = status
+
+    def run(self, argv: list[object], *, check: bool = True) -> Result:
+        words = [str(word) for word in argv]
+        assert words[0] == "efibootmgr"
+        assert {w for w in words if w.startswith("--")} <= {f"--{option}" for option in self.OPTIONS}
+        self.asked.append(words)
+        failed = "--create" in words and self.status
+        return Result(self.status if failed else 0, LISTED.encode(), b"Could not: No space left\n", 0.0)
+
+
+@pytest.mark.parametrize(("status", "said"), [(0, ""), (5, "took no boot entry (Could not: No space left)")])
+def test_the_firmware_gets_one_entry_in_place_of_those_of_the_same_name(
+    status: int,
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("builder.installer.session.EFI_VARIABLES", tmp_path)
+    disk = Path("/dev/vdb")
+    firmware = Firmware(status)
+    register(Identity(Target(disk, True, 1 << 30), disk, "", "S1", ()), "tiny", firmware)  # type: ignore[arg-type]
+    assert [a[a.index("--bootnum") + 1] for a in firmware.asked if "--bootnum" in a] == ["0001", "0003"]
+    created = [a for a in firmware.asked if "--create" in a]
+    assert [(a[a.index("--disk") + 1], a[a.index("--label") + 1]) for a in created] == [
+        ("/dev/vdb", "Seatsmith tiny")
+    ]
+    assert said in capsys.readouterr().err
+    assert entries_called("UiApp", LISTED) == ["0000"]

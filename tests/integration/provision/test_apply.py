@@ -1,8 +1,6 @@
 """How does a bare disk become the seat, and what is on it when that is interrupted?"""
 
 import hashlib
-import re
-from pathlib import Path
 
 import pytest
 
@@ -10,7 +8,6 @@ from builder.errors import InputError
 from builder.provision.found import look
 from builder.provision.journal import AREA_AT, BLOCK, BLOCKS, Run
 from builder.volume import gpt, lvm
-from builder.volume.medium import Medium
 from builder.volume.target import marked_as
 from tests.integration.provision.conftest import FreshBench
 from tests.support import lvm2
@@ -137,57 +134,6 @@ def test_nothing_is_kept_of_an_interrupted_apply_of_other_images_or_passphrases(
         bare.apply(medium, passphrases=secret)
     with bare.opened() as disk:
         assert disk.journal.runs[-1].data["kept"] == []
-
-
-def test_what_is_on_a_disk_is_named_with_labels_and_an_id_that_follows_it(bench: Bench) -> None:
-    with bench.medium() as medium:
-        found = look(medium, DISK_SIZE, bench.tools)
-        again = look(medium, DISK_SIZE, bench.tools)
-    text = "\n".join(found.lines())
-    assert re.search(r"partition 1 'esp'", text)
-    assert re.search(r"vfat 'ESP'", text)
-    assert re.search(r"volume group 'vgtiny'", text)
-    assert re.search(r"LUKS2 encrypted volume 'luks-work'", text)
-    assert found.seat == "tiny"
-    assert found.id == again.id
-    bench.replace("work", bench.new_image("work", "2"))
-    with bench.medium() as medium:
-        assert look(medium, DISK_SIZE, bench.tools).id != found.id
-
-
-@pytest.mark.parametrize(
-    ("kind", "argv"),
-    [
-        ("ext4", ["mkfs.ext4", "-q", "-L", "holiday"]),
-        ("LUKS1", ["cryptsetup", "luksFormat", "-q", "--type", "luks1", "--pbkdf-force-iterations", "1000"]),
-        ("partition table (dos)", ["sfdisk", "-q"]),
-        ("swap", ["mkswap", "-L", "old-swap"]),
-    ],
-)
-def test_foreign_data_is_recognised(kind: str, argv: list[str], bench: Bench, tmp_path: Path) -> None:
-    disk = tmp_path / "foreign"
-    with disk.open("wb") as f:
-        f.truncate(64 << 20)
-    words = [*argv, str(disk)]
-    if "cryptsetup" in argv:
-        (tmp_path / "key").write_text("x")
-        words += [str(tmp_path / "key")]
-    bench.tools.run(words, stdin=b"2048,,83\n")
-    with disk.open("r+b") as f:
-        found = look(Medium(f.fileno(), disk), 64 << 20, bench.tools)
-    assert found.things[0].kind.startswith(kind)
-    assert not found.empty
-
-
-def test_data_that_no_program_recognises_is_still_data(bench: Bench, tmp_path: Path) -> None:
-    disk = tmp_path / "random"
-    with disk.open("wb") as f:
-        f.truncate(64 << 20)
-        f.seek(32 << 20)
-        f.write(b"\x99" * (1 << 20))
-    with disk.open("rb") as f:
-        found = look(Medium(f.fileno(), disk), 64 << 20, bench.tools)
-    assert [t.kind for t in found.things] == ["data that no program recognises"]
 
 
 def test_a_smaller_disk_is_refused_with_the_numbers(bare: Bench) -> None:

@@ -11,7 +11,6 @@ import pytest
 from builder.errors import MachineError, TrustError
 from builder.provision.enroll import DESCRIPTION, enroll, tpm2, write_changes
 from builder.provision.headers import header_bytes
-from builder.run import ProgramError
 from builder.volume.medium import Medium
 from tests.support.faults import Faulty, PowerCut
 from tests.support.provisioned import Bench, MakeMedium
@@ -19,6 +18,7 @@ from tests.support.softwaretpm import software_tpm
 from tests.support.tinyseat import PASSPHRASE
 
 PIN = b"2580"
+AUTH_FAIL = "0x0000098e"  # TPM_RC_AUTH_FAIL of the first session (TPM 2.0 library, part 2, 6.6.3)
 
 
 @pytest.fixture
@@ -28,39 +28,64 @@ def tpm(bench: Bench) -> Iterator[str]:
         yield name
 
 
-def enroll_work(bench: Bench, tpm: str, passphrase: bytes = PASSPHRASE, make: MakeMedium = Medium) -> None:
-    device = tpm2(tpm, pcrs="7", pin=bytearray(PIN))
+def enroll_work(
+    bench: Bench,
+    tpm: str,
+    passphrase: bytes = PASSPHRASE,
+    make: MakeMedium = Medium,
+    *,
+    pin: bytes | None = PIN,
+) -> None:
+    device = tpm2(tpm, pcrs="7", pin=bytearray(pin) if pin else None)
     with bench.opened(make) as disk, bench.empty_scratch() as scratch:
         enroll(disk, "work", device, bytearray(passphrase), tools=bench.tools, scratch=scratch)
 
 
-def opens_by_tpm(bench: Bench, tpm: str, pin: bytes) -> bool:
-    """Whether the TPM opens the header: by that, a recovery key is added to a copy of it.
+def by_tpm(bench: Bench, tpm: str, pin: bytes) -> str:
+    """What comes of opening the header by the TPM, by which a recovery key is added to a copy of it.
 
-    Where it does not, systemd-cryptenroll asks for a passphrase, and waits for one that does not come.
+    ``opens``; ``wrong pin`` where the TPM itself says so, after which systemd-cryptenroll asks for another
+    and is ended; else what was said.
     """
     with bench.opened() as disk, bench.empty_scratch() as scratch:
         copy = scratch / "header"
-        copy.write_bytes(header_bytes(disk, "work"))
-        try:
-            argv = ["systemd-cryptenroll", f"--unlock-tpm2-device={tpm}", "--recovery-key", copy]
-            bench.tools.run(argv, env={"PIN": pin.decode()}, timeout=20)
-        except (ProgramError, MachineError):
-            return False
-        return True
+        copy.write_bytes(before := header_bytes(disk, "work"))
+        argv = ["timeout", "6", "systemd-cryptenroll", f"--unlock-tpm2-device={tpm}", "--recovery-key", copy]
+        result = bench.tools.run(argv, env={"PIN": pin.decode()}, timeout=60, check=False)
+        changed = copy.read_bytes() != before
+        said = result.stderr.decode()
+    if result.returncode == 0 and changed:
+        return "opens"
+    return "wrong pin" if AUTH_FAIL in said and not changed else said
 
 
 def test_a_tpm_opens_a_volume_with_the_right_pin_alone(bench: Bench, tpm: str) -> None:
     before = bench.contents("work")
-    assert not opens_by_tpm(bench, tpm, PIN)
     enroll_work(bench, tpm)
     with bench.opened() as disk:
         header = disk.header("work")
     assert header is not None
     assert header.tokens == ("systemd-tpm2",)
-    assert opens_by_tpm(bench, tpm, PIN)
-    assert not opens_by_tpm(bench, tpm, b"0000")
+    assert by_tpm(bench, tpm, PIN) == "opens"
+    assert by_tpm(bench, tpm, b"0000") == "wrong pin"
+    assert by_tpm(bench, tpm, PIN) == "opens"
     assert bench.contents("work") == before
+
+
+def test_a_pin_that_was_not_asked_for_at_enrolling_is_not_needed(bench: Bench, tpm: str) -> None:
+    enroll_work(bench, tpm, pin=None)
+    assert by_tpm(bench, tpm, b"0000") == "opens"
+
+
+def test_another_tpm_opens_nothing(bench: Bench, tpm: str) -> None:
+    enroll_work(bench, tpm)
+    with (
+        tempfile.TemporaryDirectory(prefix="tpm-") as folder,
+        software_tpm(bench.tools, Path(folder) / "state") as other,
+    ):
+        said = by_tpm(bench, other, PIN)
+    assert said not in ("opens", "wrong pin")
+    assert "TPM" in said
 
 
 def test_without_the_passphrase_or_a_device_nothing_is_enrolled(bench: Bench, tpm: str) -> None:

@@ -150,7 +150,7 @@ def test_every_file_of_the_image_is_in_the_filesystem_and_e2fsck_finds_no_fault(
             found[entry.path] = (inode.mode & 0o7777, inode.uid, inode.gid, inode.mtime, text)
     added = set(found) - set(expected) - {"lost+found"}
     assert {path: found.get(path) for path in expected} == expected
-    assert all(path.startswith(("etc/", "usr/", "var/", "home/")) for path in added)
+    assert all(f"{path}/".startswith(("etc/", "usr/", "var/", "home/")) for path in added)
     assert ("etc/fstab" in added) == (name == "private")
     assert any("work" in path for path in added) == (name == "private")  # the other's host bundle
 

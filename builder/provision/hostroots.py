@@ -1,0 +1,248 @@
+"""How do the hosts of a seat follow when one of their containers is replaced, or taken back?
+
+What a host has for a container (nspawn's settings, drop-ins, units, rules for devices) follows from the
+container's profile. The tags of a container's volume say which files belong to it. Where a switch to another
+volume changes them, the roots of hosts that are not in use change by the same commit of LVM's metadata; the
+root of the running host, which only its own kernel may write, right after it.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from builder.errors import InputError
+from builder.files import write_atomic
+from builder.provision.rootedit import edit_root
+from builder.provision.seatdisk import Payload, SeatDisk, unlocked
+from builder.run import run
+from builder.seat.hostfiles import RECORD_MODE, RECORDS, Files, decode, digest_of, encode, record_of
+from builder.tools import Tools
+from builder.volume import lvmcommit
+from builder.volume.ext4edit import Changes, File, read_file
+from builder.volume.ext4read import Filesystem
+
+TAG = "host."  # and a host's name: the digest of the files that it has for the volume's container
+AFTER = (
+    ["systemctl", "daemon-reload"],
+    ["udevadm", "control", "--reload"],
+    ["systemd-tmpfiles", "--create"],
+)
+
+
+def tags_for(files: Mapping[str, Files]) -> dict[str, str]:
+    """Tags of a volume, as SeatDisk.tags() gives them, from what each host has for it."""
+    return {f"{TAG}{host}": digest_of(wanted) for host, wanted in files.items()}
+
+
+class Root(Protocol):
+    """The root of a host, for reading."""
+
+    def file(self, path: str) -> File | None: ...
+    def names(self, folder: str) -> Iterable[str]: ...
+
+
+class MountedRoot:
+    """A root that is mounted: the running host's."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+
+    def file(self, path: str) -> File | None:
+        where = self.place / path
+        with contextlib.suppress(OSError):
+            if where.is_symlink():
+                return File(0o777, link=os.fspath(where.readlink()))
+            if where.is_file():
+                return File(where.stat().st_mode & 0o7777, where.read_bytes())
+        return None
+
+    def names(self, folder: str) -> Iterable[str]:
+        where = self.place / folder
+        return sorted(p.name for p in where.iterdir()) if where.is_dir() else []
+
+    def change(self, changes: Changes) -> None:
+        for path, wanted in changes.items():
+            where = self.place / path
+            if wanted is None:
+                where.unlink(missing_ok=True)
+                continue
+            where.parent.mkdir(parents=True, exist_ok=True)
+            if wanted.link is None:
+                where.unlink(missing_ok=True) if where.is_symlink() else None
+                write_atomic(where, wanted.data, mode=wanted.mode)
+            else:
+                where.unlink(missing_ok=True)
+                where.symlink_to(wanted.link)
+
+
+class VolumeRoot:
+    """A root in a volume that is not in use."""
+
+    def __init__(self, filesystem: Filesystem) -> None:
+        self._filesystem = filesystem
+
+    def file(self, path: str) -> File | None:
+        return read_file(self._filesystem, path)
+
+    def names(self, folder: str) -> Iterable[str]:
+        try:
+            entry = self._filesystem.find(f"/{folder}")
+        except InputError:
+            return []
+        return sorted(name for name, _ in self._filesystem.names(entry.inode))
+
+
+def changes_to(root: Root, name: str, wanted: Files) -> Changes:
+    """What must change for a host to have just these files for the container, records included."""
+    record = decode(root.file(record_of(name)))
+    others: set[str] = set()
+    for other in root.names(RECORDS):
+        if other.endswith(".json") and not other.endswith(".previous.json") and other != f"{name}.json":
+            others |= set(decode(root.file(f"{RECORDS}/{other}")) or {})
+    found: dict[str, File | None] = {p: f for p, f in wanted.items() if root.file(p) != f}
+    gone = set(record or {}) - set(wanted) - others
+    found |= {path: None for path in sorted(gone) if root.file(path) is not None}
+    if record != wanted:
+        found[record_of(name)] = encode(wanted)
+        if record is not None:
+            found[record_of(name, previous=True)] = encode(record)
+    return found
+
+
+def recorded(root: Root, name: str, digest: str) -> Files | None:
+    """The files of that digest, where a host has them on record."""
+    for previous in (False, True):
+        files = decode(root.file(record_of(name, previous=previous)))
+        if files is not None and digest_of(files) == digest:
+            return files
+    return None
+
+
+def carry_records(old: Root, overlay: Path) -> None:
+    """Have a host's new root know what its old one had for its containers, for a rollback of theirs."""
+    for path in sorted((overlay / RECORDS).glob("*.json")):
+        name = path.name.removesuffix(".json")
+        was = old.file(record_of(name))
+        if decode(was) in (None, decode(File(data=path.read_bytes()))):
+            was = old.file(record_of(name, previous=True))
+        if was is not None:
+            copy = overlay / record_of(name, previous=True)
+            copy.write_bytes(was.data)
+            copy.chmod(RECORD_MODE)
+
+
+@dataclass
+class HostRoots:
+    """The hosts of a seat whose files for the container ``name`` change, in one run.
+
+    ``digests`` are, by host, those of the files that it is to have, and ``files`` these files; where they
+    are not known here they must be on record in the host. ``running`` is the host that we run on, if any.
+    """
+
+    disk: SeatDisk
+    name: str
+    digests: Mapping[str, str]
+    passphrases: Mapping[str, bytearray]
+    tools: Tools
+    scratch: Path
+    files: Mapping[str, Files] = field(default_factory=dict)
+    running: str | None = None
+    place: Path = Path("/")
+    """Where the root of the running host is mounted."""
+    said: list[str] = field(default_factory=list)
+    """What was done, in a few words each."""
+
+    def at_rest(self, volume: str) -> list[str]:
+        """The hosts not in use whose files are others than what belongs to that volume of the container."""
+        return [h for h in at_rest(self.disk, volume, self.digests) if h != self.running]
+
+    def check(self, volume: str) -> None:
+        """Find out early what ``stage`` would refuse, but for missing room."""
+        for host in self.at_rest(volume):
+            with self.changing(host):
+                pass
+        self.said.clear()
+
+    def stage(self, volume: str) -> None:
+        """Have the next commit change the roots of hosts at rest. ``volume`` is the one in use until then.
+
+        Raises InputError where a passphrase or room is missing, or a root was not unmounted cleanly.
+        """
+        taken: set[int] = set()
+        for host in self.at_rest(volume):
+            with self.changing(host) as (payload, changes):
+                if changes:
+                    segments = edit_root(
+                        self.disk,
+                        host,
+                        payload,
+                        changes,
+                        taken=taken,
+                        tools=self.tools,
+                        scratch=self.scratch,
+                    )
+                    lvmcommit.set_segments(self.disk.metadata, host, segments)
+                    self.say(host)
+
+    @contextlib.contextmanager
+    def changing(self, host: str) -> Iterator[tuple[Payload, Changes]]:
+        """The volume of a host at rest, open, and what must change in it."""
+        passphrase = self.passphrases.get(host)
+        if passphrase is None:
+            raise InputError(
+                f"the passphrase of {host} is needed, too: the files that it has for {self.name} change"
+            )
+        with unlocked(self.disk, host, passphrase, self.tools, self.scratch) as payload:
+            filesystem = Filesystem(payload.read)
+            root = VolumeRoot(filesystem)
+            wanted = self.wanted(root, host)
+            changes = changes_to(root, self.name, wanted) if wanted is not None else {}
+            if changes and not filesystem.clean:
+                raise InputError(
+                    f"the root of {host}, whose files for {self.name} change, was not unmounted cleanly",
+                    hint=f"start {host} once and shut it down properly",
+                )
+            yield payload, changes
+
+    def wanted(self, root: Root, host: str) -> Files | None:
+        given = self.files.get(host)
+        if given is not None and digest_of(given) == self.digests[host]:
+            return given
+        files = recorded(root, self.name, self.digests[host])
+        if files is None:
+            self.said.append(
+                f"{host} has no record of the files that it had for {self.name} then; they stay as they are"
+            )
+        return files
+
+    def settle(self) -> None:
+        """Change the running host's root, where it must; to be called again after an interruption."""
+        if self.running is None or self.running not in self.digests:
+            return
+        root = MountedRoot(self.place)
+        wanted = self.wanted(root, self.running)
+        changes = changes_to(root, self.name, wanted) if wanted is not None else {}
+        if not changes:
+            return
+        root.change(changes)
+        if self.place == Path("/"):
+            for argv in AFTER:
+                run(argv, check=False, timeout=120)
+        self.say(self.running)
+
+    def say(self, host: str) -> None:
+        self.said.append(f"the files that {host} has for {self.name} were renewed")
+
+
+def digests_of(disk: SeatDisk, volume: str) -> dict[str, str]:
+    """What a volume's tags say of the files that belong to it, by host."""
+    return {k.removeprefix(TAG): v for k, v in disk.tags(volume).items() if k.startswith(TAG)}
+
+
+def at_rest(disk: SeatDisk, volume: str, digests: Mapping[str, str]) -> list[str]:
+    """The hosts on a disk whose files for a container are others than what belongs to a volume of it."""
+    there = digests_of(disk, volume) if volume in disk.names else {}
+    return [h for h, digest in digests.items() if h in disk.names and there.get(h) != digest]
