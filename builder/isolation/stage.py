@@ -70,6 +70,8 @@ class Side:
 
     def tries(self, rows: Sequence[str]) -> dict[str, Attempt]:
         """What came of these rows; a row that the prober did not answer has a problem."""
+        if not rows:
+            return {}
         answer = self.stage.host.run(self.line("try", rows=list(rows)), timeout=LONG)
         found = {entry["row"]: entry for entry in entries(answer.output) if "row" in entry}
         said = " ".join(answer.output.split())[-300:]
@@ -94,12 +96,15 @@ class Stage:
         self.inside = seat.machine.container(container.name)
         self.screen = word()
 
-    def set(self) -> tuple[Side, Side]:
-        """Push the prober, plug in a USB keyboard in place of the other, make nodes, start the victim."""
+    def set(self, *, usb: bool = True) -> tuple[Side, Side]:
+        """Push the prober, make nodes, start the victim; with ``usb`` a USB keyboard is typed at."""
         for shell in (self.host, self.inside):
             shell.succeed(unpack_command(), timeout=120)
-        self.machine.plug("usb-keyboard", "probed")
-        self.machine.unplug("keyboard")
+        if usb:
+            self.machine.plug("usb-keyboard", "probed")
+            self.machine.unplug("keyboard")
+            self.host.run("for n in {1..30}; do ls /dev/hidraw* && break; sleep 0.5; done")
+        self.host.run("modprobe uinput")
         nodes = self.nodes()
         self.premake([node for rows in nodes.values() for node in rows])
         facts: dict[str, Any] = {
@@ -122,10 +127,6 @@ class Stage:
 
     def nodes(self) -> dict[str, list[NodeRow]]:
         """The seat's devices that have numbers of their own at each boot."""
-        wait = "ls /dev/hidraw* >/dev/null 2>&1"
-        self.host.run(
-            f"modprobe -a uinput hidraw 2>/dev/null; for n in {{1..20}}; do {wait} && break; sleep 0.5; done"
-        )
         listed = self.host.run(
             "stat -c '%n|%F|%Hr|%Lr' /dev/input/event* /dev/hidraw* /dev/vd* /dev/dm-* 2>/dev/null"
         ).output

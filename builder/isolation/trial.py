@@ -42,7 +42,7 @@ class Trial:
     def run(self) -> list[Result]:
         """Play all scenes. What one could not do is a problem of its rows, and the next is played."""
         stage = Stage(self.seat, self.container)
-        attacker, control = stage.set()
+        attacker, control = stage.set(usb=any(row.id == "keys-hidraw" for row in self.rows))
         self.facts = attacker.confinement()
         # the whole range of ids means no user namespace (user_namespaces(7))
         self.strict = self.facts["uid_map"] != "0 0 4294967295"

@@ -74,8 +74,9 @@ def test_what_shared_leaves_open_is_kept_there_and_broken_in_strict() -> None:
     assert not result(row.id, REFUSED, REFUSED, strict=False).kept(row)
 
 
-def test_strict_promises_everything_but_what_a_display_server_needs() -> None:
-    assert {row.id for row in ROWS if row.strict is Promise.OPEN} <= {"vt-own"}
+def test_strict_promises_everything_but_what_comes_with_a_terminal_and_a_card() -> None:
+    known = {"vt-own", "vt-other", "shift-keys", "screen-switch", "text-picture"}
+    assert {row.id for row in ROWS if row.strict is Promise.OPEN} == known
 
 
 def test_every_row_has_a_function_in_the_prober_and_a_group_of_the_table() -> None:

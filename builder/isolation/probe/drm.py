@@ -28,7 +28,7 @@ MAP = struct.Struct("=2IQ")
 PRIME = struct.Struct("=IIi")
 FLINK, OPEN = struct.Struct("=2I"), struct.Struct("=2IQ")
 LEASE = struct.Struct("=Q4I")
-THUMB = 256  # pixels of width of the pictures that a report shows
+THUMB = 512  # pixels of width of the pictures that a report shows
 
 
 def request(number: int, layout: struct.Struct) -> int:

@@ -4,6 +4,7 @@ import array
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -29,19 +30,29 @@ def ask(context: Context, *argv: str, seconds: float = 15, server: str = "") -> 
         there = pwd.getpwnam(context.sound_user)
         environment |= {"HOME": there.pw_dir, "XDG_RUNTIME_DIR": f"/run/user/{there.pw_uid}"}
         argv = ("runuser", "-u", context.sound_user, "--", *argv)
-    process = subprocess.Popen(argv, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(argv, env=environment, stdout=pipe, stderr=pipe, start_new_session=True)
     try:
         output, error = process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
-        process.kill()
+        os.killpg(process.pid, signal.SIGKILL)  # runuser and what it started
         return process.communicate()[0]
     if process.returncode:
         raise Refused((error.decode(errors="replace").strip().splitlines() or ["it failed"])[-1])
     return output
 
 
+def need_server(context: Context) -> None:
+    """A server that does not answer keeps nobody from anything. Raises Absent then."""
+    try:
+        ask(context, "pactl", "info")
+    except Refused as e:
+        raise Absent(f"no sound server answers: {e}") from None
+
+
 def sound_record(notes: Notes, context: Context) -> None:
     """Record what the host plays."""
+    need_server(context)
     for source in ("@DEFAULT_MONITOR@", "@DEFAULT_SOURCE@"):
         if notes.attempt(f"record {source}", partial(recorded, context, source)):
             return
@@ -60,6 +71,7 @@ def recorded(context: Context, source: str) -> str:
 
 def sound_clients(notes: Notes, context: Context) -> None:
     """List who else plays."""
+    need_server(context)
 
     def clients() -> str:
         if CLIENT not in ask(context, "pactl", "list", "clients").decode(errors="replace"):
@@ -71,6 +83,7 @@ def sound_clients(notes: Notes, context: Context) -> None:
 
 def sound_modules(notes: Notes, context: Context) -> None:
     """Load a module into the sound server, which could read and write its user's files."""
+    need_server(context)
     if notes.attempt("pactl load-module", lambda: load(context)) or not context.host:
         return
     # the host's own server refuses everybody in strict mode: is it this setting?
