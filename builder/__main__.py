@@ -23,7 +23,8 @@ def run_cli(argv: list[str]) -> int:
     """Run the command line; return its exit code. Only ``--debug`` lets a traceback through."""
     debug = "--debug" in argv
     if debug:
-        logging.basicConfig(level=logging.DEBUG, format="%(relativeCreated)7.0f ms %(name)s: %(message)s")
+        logging.basicConfig(format="%(relativeCreated)7.0f ms %(name)s: %(message)s")
+        logging.getLogger("builder").setLevel(logging.DEBUG)  # libraries would drown us
     from builder.quick import answered
 
     try:
