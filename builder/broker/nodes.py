@@ -60,9 +60,12 @@ class Maker:
                 self.write(f"udev/{entry.name}", entry.read_text())
 
     def inputs(self) -> None:
-        links = sorted((LINKS / self.environment.name).iterdir())
+        links = sorted((LINKS / self.environment.name).glob("*"))
         if not links:
-            raise SystemExit(f"{LINKS / self.environment.name} has no devices: does the input broker run?")
+            raise SystemExit(
+                f"{LINKS / self.environment.name} has no devices: is seatsmith-broker.service running, and"
+                " was it started since the environment came to this host?"
+            )
         self.given.mkdir(mode=0o755, parents=True)
         for number, link in enumerate(links):
             node = link.resolve()
