@@ -50,7 +50,11 @@ SHAPING = (
 )
 DONE = "done.json"  # says what is in a finished image's place in the cache
 VERSION = r"[a-z0-9][a-z0-9.-]{0,63}"  # os-release(5), less the "_" that parts the names of files
-UNTRUSTED = r"^error: .*(?:signature|PGP|corrupted|key \").*$"  # as pacman says it
+UNTRUSTED = (  # as pacman says it, and emerge
+    r"^(?:error: .*(?:signature|PGP|corrupted|key \").*"
+    r"|!!! Error extracting .*GnuPG verification failed|[ *\t]+binpkg appears unsigned.*"
+    r"|!!! Digest verification failed.*|!!! Fetched file: .* VERIFY FAILED!)$"
+)
 KEPT_ARTIFACTS = 3  # finished images kept in the cache for each profile
 
 
@@ -78,7 +82,9 @@ class Artifacts:
 
 
 def store_of(project: Project) -> Store:
-    return Store(project.cache / "store")
+    from builder.shared import shared_store
+
+    return Store(project.cache / "store", shared=shared_store())
 
 
 def lock_path(project: Project, profile: Profile, source: Source) -> Path:
@@ -335,7 +341,7 @@ def build_failure(name: str, log: Path, kept: Path) -> SeatsmithError:
     if "No space left on device" in text:
         return MachineError(f"mkosi could not build {name}: No space left on device", hint=hint)
     if refused := list(dict.fromkeys(re.findall(UNTRUSTED, text, flags=re.M))):
-        lines = "\n".join(f"  {line}" for line in refused[:5])
+        lines = "\n".join(f"  {line.strip(' *')}" for line in refused[:5])
         return TrustError(f"the package manager refused what {name} is made of:\n{lines}", hint=hint)
     return ToolError(f"mkosi could not build {name}:\n{indented(tail_of(log))}", hint=hint)
 

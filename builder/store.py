@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Set
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextvars import copy_context
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +24,8 @@ from builder.lock import MAX_LOCK, Lock, LockedFile, lock_text, parse_lock
 
 if TYPE_CHECKING:
     import httpx
+
+    from builder.shared import Shared
 
 LOCK_MEMBER = "lock.json"
 PARALLEL = 8
@@ -46,10 +49,10 @@ class Pruned:
 
 
 class Store:
-    """Content-addressed files below ``root``, shared by all profiles."""
+    """Content-addressed files below ``root``, shared by all profiles; ``shared`` by other machines, too."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, root: Path, *, shared: "Shared | None" = None) -> None:
+        self.root, self.shared = root, shared
 
     def path(self, sha256: str) -> Path:
         return self.root / sha256[:2] / sha256
@@ -121,7 +124,10 @@ class Store:
             ) as http,
             ThreadPoolExecutor(PARALLEL) as pool,
         ):
-            jobs = [pool.submit(fetch_one, self, http, f, urls[f.repository], meter, stop) for f in missing]
+            jobs = [
+                pool.submit(copy_context().run, fetch_one, self, http, f, urls[f.repository], meter, stop)
+                for f in missing
+            ]
             try:
                 wait(jobs, return_when=FIRST_EXCEPTION)
                 for job in jobs:
@@ -212,11 +218,14 @@ class Stopped(Exception):
 def fetch_one(
     store: Store, http: "httpx.Client", file: LockedFile, base: str, meter: ui.Meter, stop: threading.Event
 ) -> Path:
-    """Fetch one file, trying again where that can help."""
+    """Fetch one file, from the shared store or its mirror, trying again where that can help."""
     import httpx
 
     url = f"{base.rstrip('/')}/{file.path}"
     part = store.root / f"{file.sha256}.part"
+    if store.shared and store.shared.take(file, shared := part.with_suffix(".shared")):
+        meter.advance(file.size)
+        return store.adopt(shared, file)
     problem = ""
     for attempt in range(ATTEMPTS):
         if attempt and stop.wait(PAUSE * 2 ** (attempt - 1)):
@@ -231,7 +240,10 @@ def fetch_one(
             problem = f"{type(e).__name__}: {e}".rstrip(": ")
         if not problem:
             try:
-                return store.adopt(part, file)
+                path = store.adopt(part, file)
+                if store.shared:
+                    store.shared.give(file, path)
+                return path
             except TrustError:
                 if not resumed:
                     raise

@@ -16,7 +16,7 @@ from builder.files import CHUNK, no_space_named
 if TYPE_CHECKING:
     import httpx
 
-    from builder.publish.oci import Repository
+    from builder.registry import Repository
 
 TIMEOUT = 30.0  # seconds without a byte
 ATTEMPTS = 3
@@ -36,9 +36,9 @@ class Site:
             self.local = Path(unquote(parts.path)).absolute()
             self.url = str(self.local)
         elif parts.scheme == "oci":
-            from builder.publish import oci
+            from builder import registry
 
-            self.oci = oci.Repository(url)
+            self.oci = registry.Repository(url)
         elif parts.scheme not in ("http", "https"):
             raise InputError(
                 f"{url}: unknown kind of URL", hint="accepted: https://, http://, oci://, file:// or a path"
@@ -125,7 +125,10 @@ class Site:
             yield from local_blocks(self.local, name, offset)
             return
         if self.oci is not None:
-            yield from self.oci.blocks(name, offset)
+            from builder.publish.oci import INDEX_TAG, place_of
+
+            tag, title = place_of(name)
+            yield from self.oci.blocks(tag, title, offset, again=tag == INDEX_TAG)
             return
         import httpx
 

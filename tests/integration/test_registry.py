@@ -1,5 +1,6 @@
-"""Does a real registry hold what is published, and does a seat take it from there? (make test-registry)"""
+"""Does a real registry hold what is published and what builders share? (make test-registry)"""
 
+import os
 import shutil
 import socket
 import subprocess
@@ -17,8 +18,12 @@ from builder.project import cache_home
 from builder.publish.oci import push
 from builder.publish.pull import Policy, Pulled, pull
 from builder.publish.site import Terms, publish
+from builder.shared import shared_store
+from builder.standin.server import serve
+from builder.store import Store
 from builder.tools import Tools
 from tests.support.gpgkeys import TestKey
+from tests.support.locks import lock_of, locked
 from tests.support.results import record, tree, write_result
 
 pytestmark = [pytest.mark.tools, pytest.mark.registry]
@@ -122,3 +127,23 @@ def test_a_blob_changed_inside_the_registry_is_refused(
     with pytest.raises(TrustError, match="is not the file that was signed"):
         fetched(tmp_path, url, release)
     assert not (tmp_path / "seat").exists()
+
+
+def test_builders_share_a_store_in_a_registry(registry: str, data: Path, tmp_path: Path) -> None:
+    """SEATSMITH_STORE=oci://…: eight at once fill it, another takes from it; a changed blob is no use."""
+    contents = {f"file{n}-1.pkg": os.urandom(50_000 + n) for n in range(8)}
+    files = [locked(name, content) for name, content in contents.items()]
+    (tmp_path / "mirror").mkdir()
+    for name, content in contents.items():
+        (tmp_path / "mirror" / name).write_bytes(content)
+    url, lock = f"oci://{registry}/team/store", lock_of(*files)
+    with serve(tmp_path / "mirror") as mirror:
+        Store(tmp_path / "one", shared=shared_store(url)).fetch(lock, {"core": mirror})
+    second = Store(tmp_path / "two", shared=shared_store(url))
+    second.fetch(lock, {"core": "http://127.0.0.1:9/"})
+    assert [second.checked(file).read_bytes() for file in files] == list(contents.values())
+    (blob,) = [p for p in data.rglob("blobs/sha256/*/*/data") if p.read_bytes() == contents["file0-1.pkg"]]
+    blob.write_bytes(contents["file0-1.pkg"][:-1] + b"?")
+    shared = shared_store(url)
+    assert shared is not None
+    assert not shared.take(files[0], tmp_path / "part")

@@ -9,7 +9,8 @@ import requests
 
 from builder.errors import InputError, MachineError, TrustError
 from builder.publish.fetch import Site
-from builder.publish.oci import MANIFEST_LIMIT, TITLE, Repository, place_of
+from builder.publish.oci import place_of
+from builder.registry import MANIFEST_LIMIT, TITLE, Repository
 
 URL = "oci://127.0.0.1:1/team/images"
 
@@ -55,7 +56,7 @@ class Answers:
 def read(answers: Any, name: str = "work/1/file", offset: int = 0) -> bytes:
     repository = Repository(URL)
     repository.registry.do_request = answers
-    return b"".join(repository.blocks(name, offset))
+    return b"".join(repository.blocks(*place_of(name), offset))
 
 
 def manifest(digest: str, title: str = "file") -> bytes:
