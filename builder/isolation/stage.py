@@ -53,6 +53,7 @@ class Side:
         self.words = {row.id: word() for row in ROWS if row.arrives} | {"screen": stage.screen}
         self.words["inject-paste"] = stage.screen  # it pastes what stands there
         self.context = {**facts, "words": self.words}
+        self.limits: dict[str, str] = {}
 
     @property
     def contained(self) -> bool:
@@ -73,18 +74,20 @@ class Side:
         if not rows:
             return {}
         answer = self.stage.host.run(self.line("try", rows=list(rows)), timeout=LONG)
-        found = {entry["row"]: entry for entry in entries(answer.output) if "row" in entry}
+        said_so = entries(answer.output)
+        for entry in said_so:
+            self.limits |= entry.get("confined", {})
+        found = {entry["row"]: entry for entry in said_so if "row" in entry}
         said = " ".join(answer.output.split())[-300:]
         missing = {"problem": f"the prober ended with {answer.status}: {said}"}
         return {row: Attempt.model_validate(found.get(row, missing)) for row in rows}
 
-    def confinement(self) -> dict[str, str]:
-        """By which limits the prober runs here."""
-        answer = self.stage.host.run(self.line("try", rows=[]), timeout=120)
-        for entry in entries(answer.output):
-            if "confined" in entry:
-                return dict(entry["confined"])
-        raise Unmet(f"{self.shell.name}: the prober does not run there: {answer.output.strip()[-600:]}")
+    @property
+    def confined(self) -> dict[str, str]:
+        """By which limits the prober ran here."""
+        if not self.limits:
+            raise Unmet(f"{self.shell.name}: the prober never ran there")
+        return self.limits
 
 
 class Stage:

@@ -43,9 +43,6 @@ class Trial:
         """Play all scenes. What one could not do is a problem of its rows, and the next is played."""
         stage = Stage(self.seat, self.container)
         attacker, control = stage.set(usb=any(row.id == "keys-hidraw" for row in self.rows))
-        self.facts = attacker.confinement()
-        # the whole range of ids means no user namespace (user_namespaces(7))
-        self.strict = self.facts["uid_map"] != "0 0 4294967295"
         scenes: tuple[tuple[Scene, Callable[[Stage, Side, Side], None]], ...] = (
             (Scene.DESKTOP, self.desktop),
             (Scene.TUNE, self.tune),
@@ -62,6 +59,9 @@ class Trial:
             except (GuestError, Unmet) as e:
                 self.excuse(scene, str(e))
         stage.host.run(f"rm -rf /var/lib/machines/{self.container.name}{PREMADE}")
+        self.facts = attacker.confined
+        # the whole range of ids means no user namespace (user_namespaces(7))
+        self.strict = self.facts["uid_map"] != "0 0 4294967295"
         if self.facts["Seccomp"] != FILTERED:
             self.excuse(None, "the prober did not run under the container's limits")
         return [self.result(row) for row in self.rows]
@@ -104,9 +104,9 @@ class Trial:
     def desktop(self, stage: Stage, attacker: Side, control: Side) -> None:
         host = self.seat.host
         host.switch_to(insist=True)
-        host.open_recorder()
         rows, secret = self.of(Scene.DESKTOP, heard=True), word()
         if rows:
+            host.open_recorder()
             sides = stage.hear((attacker, control), rows, secret)
             until(lambda: secret in host.letters(), "what was typed reaches the host", timeout=30)
             self.picture(f"{secret!r} was typed while {self.container.name} listened")
