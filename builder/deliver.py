@@ -121,7 +121,7 @@ def fill(project: Project, profile: Profile, artifacts: Artifacts, made: Path) -
         source=lock.source,
         epoch=artifacts.epoch,
         packages=[
-            Package(f.name, f.version, f.size, f.sha512 or f.sha256, f.repository) for f in lock.packages()
+            Package(f.name, f.version, f.size, f.sha512 or f.sha256, f.repository) for f in lock.installed()
         ],
         tools=ensure_tools().versions(),
     )

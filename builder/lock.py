@@ -6,7 +6,16 @@ from datetime import date
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from builder.errors import InputError, TrustError
 from builder.files import write_atomic
@@ -49,7 +58,8 @@ class LockedFile(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    kind: Literal["package", "database", "signature", "stage", "tree", "index", "key"]
+    kind: Literal["package", "tool", "distfile", "database", "signature", "stage", "tree", "index", "key"]
+    """A ``tool`` is a package that only building others takes, and no image has."""
     repository: RepositoryName
     """Which of the lock's mirrors it comes from: a key of ``Lock.mirrors``."""
     path: Annotated[str, Field(max_length=1024), AfterValidator(safe_path)]
@@ -87,6 +97,15 @@ class Lock(BaseModel):
     mirrors: dict[RepositoryName, Annotated[str, AfterValidator(mirror_url)]]
     """URL of each repository; the stand-in's are ``standin:`` plus a path, since its port changes."""
     files: list[LockedFile]
+    builds: dict[Word, list[tuple[Word, Word]]] = {}
+    """Name and version of what no mirror has as a package, by the image (``image``, ``initrd``) that it is
+    built from source for."""
+
+    @model_serializer(mode="wrap")
+    def without_no_builds(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Most locks name no builds, and read as they did before there were any."""
+        said: dict[str, Any] = handler(self)
+        return said if self.builds else {k: v for k, v in said.items() if k != "builds"}
 
     @model_validator(mode="after")
     def fits_together(self) -> Self:
@@ -99,10 +118,21 @@ class Lock(BaseModel):
             if (place := (file.repository, file.path)) in places:
                 raise ValueError(f"{file.repository} {file.path} is there twice")
             places.add(place)
+        if self.builds and len(self.by_kind("tree")) != 1:
+            raise ValueError("packages are to be built, and there is no one ebuild tree to build them from")
         return self
 
     def packages(self) -> list[LockedFile]:
         return [f for f in self.files if f.kind == "package"]
+
+    def installed(self) -> list[LockedFile]:
+        """The file that each installed package came in; of one that is built, a distfile or the tree."""
+        found = self.packages()
+        sources = {(f.name, f.version): f for f in reversed(self.by_kind("distfile"))}
+        for name, version in sorted({row for rows in self.builds.values() for row in rows}):
+            came = sources.get((name, version)) or self.by_kind("tree")[0]
+            found.append(came.model_copy(update={"name": name, "version": version}))
+        return found
 
     def by_kind(self, *kinds: str) -> list[LockedFile]:
         return [f for f in self.files if f.kind in kinds]

@@ -75,7 +75,8 @@ def renew_one(project: Project, name: str, to: Path, source: str, date: str | No
 
 def contents(lock: Lock) -> set[tuple[str, str]]:
     """What a lock installs; its databases change from day to day."""
-    return {(file.name, file.sha256) for file in lock.packages()}
+    built = {row for rows in lock.builds.values() for row in rows}
+    return built | {(file.name, file.sha256) for file in lock.by_kind("package", "distfile")}
 
 
 def summary(found: list[Renewal]) -> str:

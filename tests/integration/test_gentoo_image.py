@@ -6,6 +6,7 @@ The mirror, stage3 and packages are the real stand-in's; the profile asks for fe
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -35,12 +36,16 @@ users:
 audio:
   server: none
 packages:
-  add: [app-arch/cpio]
+  add: [app-arch/cpio, app-misc/standin-hello]
   remove: [{remove}]
 gentoo:
+  package_use:
+    app-misc/standin-hello: [polite]
   keep_portage: false
 """
 KEPT = {"app-arch/cpio", "app-admin/sudo"}  # of the sets; the stage3 brings what a system needs
+BUILT = [("app-misc/standin-hello", "1.0"), ("virtual/pager", "1")]  # no mirror has packages of them
+HELLO = "usr/share/standin-hello/"
 TRACES = (
     "etc/portage",
     "root/.gnupg",
@@ -58,6 +63,8 @@ class Made:
     project: Project
     lock: Lock
     members: dict[str, tarfile.TarInfo]
+    hello: dict[str, str]
+    """What is in the files of the package that was built from source."""
     manifest: dict[str, object]
 
 
@@ -85,16 +92,19 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     assert result.returncode == 0, result.stderr[-4000:]
     place = project.dist / "gentoo-tiny"
     image = next(place.glob("gentoo-tiny_*_x86-64.tar.zst"))
-    members = {}
+    members, hello = {}, {}
     with (
         image.open("rb") as raw,
         zstandard.ZstdDecompressor().stream_reader(raw) as stream,
         tarfile.open(fileobj=stream, mode="r|") as tar,
     ):
         for member in tar:
-            members[member.name.removeprefix("./")] = member
+            name = member.name.removeprefix("./")
+            members[name] = member
+            if name.startswith(HELLO) and (content := tar.extractfile(member)):
+                hello[name.removeprefix(HELLO)] = content.read().decode()
     lock = read_lock(next(place.glob("gentoo-tiny_*_x86-64.lock")))
-    return Made(project, lock, members, json.loads((place / "manifest.json").read_text()))
+    return Made(project, lock, members, hello, json.loads((place / "manifest.json").read_text()))
 
 
 def test_an_image_has_the_stage_the_packages_and_what_the_profile_says(made: Made) -> None:
@@ -115,31 +125,73 @@ def test_a_lock_pins_every_package_by_name_and_two_digests(made: Made) -> None:
     assert {p.name for p in packages} >= {"app-arch/cpio"}
     assert all(p.sha512 and p.version and p.size for p in packages)
     kinds = {file.kind for file in made.lock.files}
-    assert kinds == {"stage", "signature", "tree", "index", "key", "package"}
+    assert kinds == {"stage", "signature", "tree", "index", "key", "package", "tool", "distfile"}
+
+
+def test_what_the_binhost_lacks_is_built_from_source_by_the_locked_files(made: Made) -> None:
+    """A package with a patch, a USE flag and two distfiles, and one that it needs, without any."""
+    assert made.lock.builds == {"image": BUILT}
+    distfiles = {f.filename: f for f in made.lock.by_kind("distfile")}
+    assert sorted(distfiles) == ["standin-hello-1.0.tar", "standin-hello-polite-1.tar"]
+    assert all(f.sha512 and (f.name, f.version) == BUILT[0] for f in distfiles.values())
+    assert made.hello == {"words": "hello, world\n", "polite": "pleased to meet you\n"}
+    assert made.members["usr/bin/standin-hello"].mode & 0o111
+    assert "var/db/pkg/virtual/pager-1/CONTENTS" in made.members
+
+
+def test_what_only_building_takes_is_locked_and_stays_out_of_the_image(made: Made) -> None:
+    assert [f.name for f in made.lock.by_kind("tool")] == ["sys-devel/patch"]
+    assert "usr/bin/patch" not in made.members
+
+
+def test_a_binary_package_is_taken_though_the_tree_has_a_newer_ebuild(made: Made) -> None:
+    cpio = next(p for p in made.lock.packages() if p.name == "app-arch/cpio")
+    assert f"var/db/pkg/app-arch/cpio-{cpio.version}/CONTENTS" in made.members
+    assert not any(path.startswith("var/db/pkg/app-arch/cpio-99") for path in made.members)
+
+
+def test_a_manifest_names_what_was_built_beside_what_was_installed(made: Made) -> None:
+    packages = made.manifest["packages"]
+    assert isinstance(packages, list)
+    named = {(p["name"], p["version"]) for p in packages}
+    assert named >= {*BUILT, *((f.name, f.version) for f in made.lock.packages())}
+    assert "sys-devel/patch" not in {name for name, _ in named}
+
+
+def test_a_distfile_that_changed_in_the_store_is_refused(made: Made, tools: Tools, tmp_path: Path) -> None:
+    store = copied_store(made, tmp_path / "store")
+    distfile = made.lock.by_kind("distfile")[0]
+    store.path(distfile.sha256).write_bytes(b"!" * distfile.size)
+    profile = load_profile(made.project, "gentoo-tiny")
+    with pytest.raises(TrustError, match="not what was put there"):
+        Gentoo().prepare(
+            profile, made.lock, store=store, project=made.project, tools=tools, scratch=tmp_path / "scratch"
+        )
+
+
+def copied_store(made: Made, place: Path) -> Store:
+    store, filled = Store(place), Store(made.project.cache / "store")
+    for file in made.lock.files:
+        store.path(file.sha256).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(filled.checked(file), store.path(file.sha256))
+    return store
 
 
 def test_a_well_signed_package_in_anothers_place_is_refused_before_portage_sees_it(
     made: Made, tools: Tools, tmp_path: Path
 ) -> None:
     """Lock and store are told that another gpkg of the mirror is cpio: a good signature, a wrong name."""
-    store = Store(tmp_path / "store")
+    store = copied_store(made, tmp_path / "store")
     other = next((ensure_gentoo_mirror().root / BINPACKAGES / "sys-apps/which").glob("*.gpkg.tar"))
-    changed = []
-    for file in made.lock.files:
-        source = Store(made.project.cache / "store").checked(file)
-        if file.name == "app-arch/cpio":
-            data = other.read_bytes()
-            source = other
-            file = file.model_copy(
-                update={
-                    "size": len(data),
-                    "sha256": hashlib.sha256(data).hexdigest(),
-                    "sha512": hashlib.sha512(data).hexdigest(),
-                }
-            )
-        store.path(file.sha256).parent.mkdir(parents=True, exist_ok=True)
-        store.path(file.sha256).write_bytes(source.read_bytes())
-        changed.append(file)
+    data = other.read_bytes()
+    digests = {"sha256": hashlib.sha256(data).hexdigest(), "sha512": hashlib.sha512(data).hexdigest()}
+    put = store.path(digests["sha256"])
+    put.parent.mkdir(exist_ok=True)
+    put.write_bytes(data)
+    changed = [
+        f.model_copy(update={"size": len(data), **digests}) if f.name == "app-arch/cpio" else f
+        for f in made.lock.files
+    ]
     lock = made.lock.model_copy(update={"files": changed})
     profile = load_profile(made.project, "gentoo-tiny")
     with pytest.raises(TrustError, match="said to be app-arch/cpio"):
@@ -151,7 +203,7 @@ def test_a_well_signed_package_in_anothers_place_is_refused_before_portage_sees_
 def test_an_unknown_package_is_named_with_its_place_in_the_profile(made: Made) -> None:
     path = made.project.profiles / "gentoo-odd.yaml"
     text = (made.project.profiles / "gentoo-tiny.yaml").read_text()
-    path.write_text(text.replace("app-arch/cpio]", "app-misc/nosuch]", 1))
+    path.write_text(text.replace("app-arch/cpio,", "app-misc/nosuch,", 1))
     result = seatsmith(made.project, "lock", "gentoo-odd", "--source", "standin")
     assert result.returncode == 3, result.stderr
     assert "gentoo-odd.yaml:9" in result.stderr

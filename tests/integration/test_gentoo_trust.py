@@ -8,6 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from builder.distro.gentoo.distfiles import HASHES, Distfile, pin_distfile
 from builder.distro.gentoo.index import Binary
 from builder.distro.gentoo.releases import FLAVOUR, Trust, latest_stage, pin_stage, pin_tree
 from builder.distro.gentoo.resolve import pin_binaries
@@ -197,6 +198,32 @@ def test_a_gpkg_that_the_index_tells_otherwise_of_is_refused(mirror: Mirror, tmp
     gone = Binary("sys-apps/sed-4.9", "1", "sys-apps/sed/gone.gpkg.tar", 1, right, "")
     with pytest.raises(MachineError, match="404"):
         pin_binaries(mirror.http, BASE, [gone], mirror.store, tmp_path / "gone")
+
+
+def test_a_distfile_that_the_manifest_tells_otherwise_of_is_refused(mirror: Mirror) -> None:
+    digests = {key: hashlib.new(name, CONTENT).hexdigest() for key, name in HASHES.items()}
+    wanted = Distfile("hello-1.0.tar", len(CONTENT), digests)
+    path = wanted.path
+
+    def pin() -> LockedFile:
+        return pin_distfile(mirror.http, BASE, "app-misc/hello-1.0", wanted, mirror.store)
+
+    for altered, said in (
+        (CONTENT[:-1] + b"!", "BLAKE2B"),
+        (CONTENT[:-1], "bytes"),
+        (CONTENT + b"!", "bytes"),
+    ):
+        mirror.files[path] = altered
+        with pytest.raises(TrustError, match=said):
+            pin()
+    del mirror.files[path]
+    with pytest.raises(MachineError, match=r"hello-1\.0 is not on the binhost.*404"):
+        pin()
+    mirror.files[path] = CONTENT
+    pinned = pin()
+    assert (pinned.kind, pinned.name, pinned.version) == ("distfile", "app-misc/hello", "1.0")
+    assert pinned.sha512 == digests["SHA512"]
+    assert mirror.store.checked(pinned).read_bytes() == CONTENT
 
 
 def test_an_older_index_than_that_of_the_lock_before_is_refused() -> None:

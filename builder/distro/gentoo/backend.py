@@ -12,16 +12,22 @@ from builder import ui
 from builder.chroot import as_root
 from builder.distro.base import Prepared
 from builder.distro.gentoo.config import (
+    DISTDIR,
     PKGDIR,
     REPOSITORY,
+    SIGNER_PARAMETERS,
+    SIGNING,
     build_environment,
+    signing_environment,
     write_keyring,
     write_portage,
 )
-from builder.distro.gentoo.index import check_inner_name, parse_index
+from builder.distro.gentoo.distfiles import distfiles_of, pin_distfile
+from builder.distro.gentoo.index import check_inner_name, parse_index, split_cpv
 from builder.distro.gentoo.releases import (
     AUTOBUILDS,
     BINPACKAGES,
+    DISTFILES,
     MIRROR,
     SNAPSHOTS,
     Trust,
@@ -33,7 +39,8 @@ from builder.distro.gentoo.releases import (
     pin_tree,
     trust_of,
 )
-from builder.distro.gentoo.resolve import Bench, chosen, pin_binaries, unpack_stage
+from builder.distro.gentoo.resolve import ASK, Bench, chosen, pin_binaries, unpack_stage
+from builder.distro.gentoo.treecheck import check_tree
 from builder.distro.packagesets import package_sets, wanted_packages
 from builder.errors import InputError, TrustError
 from builder.files import atomic_path, file_digest, json_digest, linked
@@ -43,13 +50,20 @@ from builder.profile.model import Distribution
 from builder.project import Project
 from builder.run import run
 from builder.sources import STANDIN_SCHEME, Source, reachable
+from builder.standin.keys import ensure_key
 from builder.standin.places import GENTOO
 from builder.store import Store
 from builder.tools import Tools
 
-PLACES = {"autobuilds": AUTOBUILDS, "snapshots": SNAPSHOTS, "binhost": BINPACKAGES}
+PLACES = {
+    "autobuilds": AUTOBUILDS,
+    "snapshots": SNAPSHOTS,
+    "binhost": BINPACKAGES,
+    "distfiles": DISTFILES,
+}
 SCRIPT = Path(__file__).with_name("emerge.py")
 PORTAGE = "sys-apps/portage"
+SHAPING = (SCRIPT.name, ASK.name, "request.json")
 TIMEOUT = 30.0  # seconds without a byte
 
 
@@ -111,13 +125,21 @@ class Gentoo:
                 )
             )
             bench = self.bench(profile, files, packages, trust, store=store, tools=tools, scratch=scratch)
-            slim = profile.gentoo.slim
-            plans = [bench.plan(self.wanted(profile), empty=slim)]
+            plans = {"image": bench.plan(self.wanted(profile), empty=profile.gentoo.slim)}
             if profile.bootable:
-                plans.append(bench.plan(self.initrd(profile), empty=True))
+                plans["initrd"] = bench.plan(self.initrd(profile), empty=True)
+            builds = {image: bench.plan_builds(plan.builds) for image, plan in plans.items() if plan.builds}
+            needed = bench.distfiles(sorted({cpv for plan in builds.values() for cpv in plan.builds}))
+            sources = distfiles_of(bench.tree, needed)
             run(as_root(["rm", "-rf", "--one-file-system", bench.root]))
-            found = chosen(index, plans)
+            found = chosen(index, list(plans.values()))
+            tools_of = [b for b in chosen(index, list(builds.values())) if b not in found]
             files += pin_binaries(http, urls["binhost"], found, store, scratch / "gpkgs")
+            files += [
+                file.model_copy(update={"kind": "tool"})
+                for file in pin_binaries(http, urls["binhost"], tools_of, store, scratch / "tools")
+            ]
+            files += [pin_distfile(http, urls["distfiles"], cpv, f, store) for cpv, f in sources]
         return Lock(
             profile=profile.name,
             distribution=Distribution.GENTOO,
@@ -126,6 +148,7 @@ class Gentoo:
             request=self.request(profile, project, source),
             mirrors=mirrors,
             files=files,
+            builds={image: [split_cpv(cpv) for cpv in plan.builds] for image, plan in builds.items()},
         )
 
     def bench(
@@ -142,12 +165,14 @@ class Gentoo:
         """Unpack what it takes to ask portage."""
         unpack_stage(store.checked(kept_of(files, "stage")), scratch / "stage")
         tree = unpacked_tree(kept_of(files, "tree"), store, scratch)
+        check_tree(tree, trust, tools)
         portage, offered = scratch / "portage", scratch / "binhost"
         write_portage(profile, portage, tree)
         write_keyring(portage / "gnupg", trust.keys, [trust.stage], tools)
         offered.mkdir()
         (offered / "Packages").write_bytes(packages)
-        return Bench(scratch / "stage", portage, tree, offered, tools)
+        own_use = bool(profile.gentoo.use or profile.gentoo.package_use)
+        return Bench(scratch / "stage", portage, tree, offered, tools, own_use)
 
     def prepare(
         self, profile: Profile, lock: Lock, *, store: Store, project: Project, tools: Tools, scratch: Path
@@ -155,29 +180,32 @@ class Gentoo:
         place = scratch / "gentoo"
         pkgdir = place / "pkgdir"
         index = kept_of(lock.files, "index")
-        for file in lock.packages():
-            target = pkgdir / file.path
-            if target.exists():
-                raise InputError(f"the lock names two files {file.path}", hint=RENEW)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            checked = store.checked(file)
-            if file_digest(checked, "sha512") != file.sha512:
-                raise TrustError(f"{file.title} does not have the SHA-512 that the lock names", hint=RENEW)
-            linked(checked, target)
-            check_inner_name(target, f"{file.name}-{file.version}")
+        packages = lock.by_kind("package", "tool")
+        for file in packages:
+            lay_out(file, store, pkgdir / file.path)
+            check_inner_name(pkgdir / file.path, f"{file.name}-{file.version}")
+        for file in lock.by_kind("distfile"):
+            lay_out(file, store, place / "distfiles" / file.filename)
         offered = parse_index(store.checked(index).read_bytes(), "the locked index")
-        (pkgdir / "Packages").write_text(offered.only({f.path for f in lock.packages()}))
+        (pkgdir / "Packages").write_text(offered.only({f.path for f in packages}))
         key = kept_of(lock.files, "key")
         tree = unpacked_tree(kept_of(lock.files, "tree"), store, project.cache / "gentoo")
         write_portage(profile, place / "portage", tree)
-        keys = store.checked(key).read_bytes()
-        write_keyring(place / "portage/gnupg", keys, trusted_by(key, lock.source), tools)
+        keys, trusted = store.checked(key).read_bytes(), trusted_by(key, lock.source)
+        if lock.builds:  # portage takes no package without a signature, and so none that it built itself
+            (place / "distfiles").mkdir(exist_ok=True)
+            own = ensure_key(place / "signing", tools, parameters=SIGNER_PARAMETERS)
+            keys, trusted = keys + own.public.read_bytes(), [*trusted, own.fingerprint]
+        write_keyring(place / "portage/gnupg", keys, trusted, tools)
         linked(store.checked(kept_of(lock.files, "stage")), place / "stage3.tar.xz")
-        shutil.copyfile(SCRIPT, place / SCRIPT.name)
+        for script in (SCRIPT, ASK):
+            shutil.copyfile(script, place / script.name)
         gentoo = profile.gentoo
         requests = {"image": asked(self.wanted(profile), slim=gentoo.slim, keep=gentoo.keep_portage)}
         if profile.bootable:
             requests["initrd"] = asked(self.initrd(profile), slim=True, keep=False)
+        for image, built in lock.builds.items():
+            requests[image]["builds"] = [f"={name}-{version}" for name, version in built]
         (place / "request.json").write_text(json.dumps(requests))
         (scratch / "pkgcache").mkdir()
         everywhere = {
@@ -193,6 +221,17 @@ class Gentoo:
         return Prepared({**everywhere, "Content": contents["image"]}, initrd=initrd)
 
 
+def lay_out(file: LockedFile, store: Store, target: Path) -> None:
+    """Put a locked file where portage looks for it, with its second digest checked."""
+    if target.exists():
+        raise InputError(f"the lock names two files {file.path}", hint=RENEW)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    checked = store.checked(file)
+    if file_digest(checked, "sha512") != file.sha512:
+        raise TrustError(f"{file.title} does not have the SHA-512 that the lock names", hint=RENEW)
+    linked(checked, target)
+
+
 def asked(atoms: list[str], *, slim: bool, keep: bool) -> dict[str, Any]:
     """What emerge.py reads: the packages, and what of $SRCDIR lies where for portage."""
     return {
@@ -200,7 +239,12 @@ def asked(atoms: list[str], *, slim: bool, keep: bool) -> dict[str, Any]:
         "unwanted": [] if keep or slim else [PORTAGE],
         "slim": slim,
         "keep_portage": keep,
+        "builds": [],
         "environment": build_environment(),
+        "build_environment": signing_environment(),
+        "build_binds": {"gentoo/distfiles": DISTDIR, "gentoo/signing": SIGNING},
+        "pkgdir": PKGDIR,
+        "signing": SIGNING,
         "binds": {
             "gentoo/portage": "/etc/portage",
             "gentoo/pkgdir": PKGDIR,
@@ -213,7 +257,7 @@ def image_content(place: Path, image: str) -> dict[str, list[str]]:
     """mkosi's [Content] of one image: the script that installs it."""
     script = place / f"{image}.prepare"
     # mkosi keeps what a prepare script made for as long as its text is the same
-    inputs = "\n".join(f"# {file_digest(place / name)} {name}" for name in (SCRIPT.name, "request.json"))
+    inputs = "\n".join(f"# {file_digest(place / name)} {name}" for name in SHAPING)
     script.write_text(f'#!/bin/sh\n{inputs}\nexec python3 "$SRCDIR/gentoo/{SCRIPT.name}" {image}\n')
     script.chmod(0o755)
     return {"PrepareScripts": [os.fspath(script)]}

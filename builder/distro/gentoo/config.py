@@ -14,6 +14,17 @@ PROFILES = (f"{ARCH_PROFILE}/desktop/systemd", f"{ARCH_PROFILE}/systemd")  # the
 PKGDIR = "/var/cache/binpkgs"
 BINHOST = "/var/cache/binhost"
 DISTDIR = "/var/cache/distfiles"
+SIGNING = "/run/seatsmith-signing"  # a GnuPG home
+SIGNER = "build@seatsmith.invalid"  # by name: a fingerprint would be another in each build's records
+SIGNER_PARAMETERS = f"""\
+%no-protection
+Key-Type: eddsa
+Key-Curve: ed25519
+Key-Usage: sign
+Name-Email: {SIGNER}
+Expire-Date: 0
+%commit
+"""
 # What portage would isolate, flush and log for a living system: mkosi's sandbox and image are neither
 BUILD_FEATURES = (
     "-binpkg-logs -ebuild-locks -ipc-sandbox -merge-sync -merge-wait -mount-sandbox -multilib-strict "
@@ -48,6 +59,13 @@ def write_portage(profile: Profile, place: Path, tree: Path) -> None:
             path.chmod(0o755 if path.is_dir() else 0o644)
 
 
+def hold(place: Path, masks: str) -> None:
+    """Mask what is newer than a binhost's packages, below /etc/portage/profile, which no image keeps."""
+    (place / "profile").mkdir(exist_ok=True)
+    (place / "profile/eapi").write_text("8\n")
+    (place / "profile/package.mask").write_text(masks)
+
+
 def build_environment() -> dict[str, str]:
     """What portage is told for our runs alone, and no image keeps."""
     return {
@@ -58,6 +76,16 @@ def build_environment() -> dict[str, str]:
         "MAKEOPTS": "-j1",  # portage writes down the number of processors for each package otherwise
         "PORTAGE_TRUST_HELPER": "true",
         "BINPKG_FORMAT": "gpkg",
+    }
+
+
+def signing_environment() -> dict[str, str]:
+    """What portage is told beside that when it builds from source: to keep signed packages of it all."""
+    return {
+        "FEATURES": f"{BUILD_FEATURES} buildpkg binpkg-signing",
+        "BINPKG_GPG_SIGNING_GPG_HOME": SIGNING,
+        "BINPKG_GPG_SIGNING_KEY": SIGNER,
+        "MAKEOPTS": "-j2",  # written down as well, so no number of this machine's
     }
 
 

@@ -7,6 +7,7 @@ install into the image that the first argument names, and whether on top of a st
 from a stage3 beside it.
 """
 
+import contextlib
 import json
 import os
 import shutil
@@ -20,6 +21,7 @@ from typing import Any
 SANDBOX = "/usr/lib/python3/dist-packages/mkosi/sandbox.py"
 MOUNTED = ("boot", "efi")  # where mkosi and bootctl(1) look for them; a stage3 has no /efi
 TARGET = "/target"  # in the stage3, where the image's root is when it is another
+ASK = "/tmp/ask_portage.py"
 OPTIONS = ("--color=n", "--quiet", "--usepkgonly", "--changed-use", "--jobs=1", "--with-bdeps=n")
 
 
@@ -29,18 +31,43 @@ def main() -> None:
     request = json.loads((place / "gentoo/request.json").read_text())[sys.argv[1]]
     asked = [*OPTIONS, *request["atoms"]]
     archive = place / "gentoo/stage3.tar.xz"
-    if not request["slim"]:
-        unpack(archive, image)
-        emerge(image, asked, request, place, target=None)
-    if request["slim"] or request["unwanted"]:
-        with tempfile.TemporaryDirectory(prefix="stage3-", dir="/var/tmp") as stage:
-            unpack(archive, Path(stage))
-            # portage cannot take itself away while it runs; that of the stage3 can
-            words = ["--color=n", "--quiet", "--unmerge", *request["unwanted"]]
-            emerge(Path(stage), asked if request["slim"] else words, request, place, target=image)
+    with contextlib.ExitStack() as held:
+        beside = None  # a stage3 that is not the image
+        if request["builds"] or request["slim"] or request["unwanted"]:
+            beside = Path(held.enter_context(tempfile.TemporaryDirectory(prefix="stage3-", dir="/var/tmp")))
+            unpack(archive, beside)
+            if request["builds"]:
+                build(beside, request, place)
+        if beside and request["slim"]:
+            inside(beside, ["emerge", f"--root={TARGET}", *asked], request, place, target=image)
+        else:
+            unpack(archive, image)
+            inside(image, ["emerge", *asked], request, place)
+            if beside and request["unwanted"]:
+                # portage cannot take itself away while it runs; that of the stage3 can
+                words = [f"--root={TARGET}", "--color=n", "--quiet", "--unmerge", *request["unwanted"]]
+                inside(beside, ["emerge", *words], request, place, target=image)
     configure(image, request, place / "gentoo/portage")
     for name in MOUNTED:
         (image / name).mkdir(mode=0o700, exist_ok=True)
+
+
+def build(root: Path, request: dict[str, Any], place: Path) -> None:
+    """Build in ``root`` what no mirror has, with all that this takes; packages of it are in PKGDIR then."""
+    request = {
+        **request,
+        "environment": {**request["environment"], **request["build_environment"]},
+        "binds": {**request["binds"], **request["build_binds"]},
+    }
+    masks = inside(root, ["python3", ASK, "newer", f"{request['pkgdir']}/Packages"], request, place).stdout
+    profile = place / "gentoo/portage/profile"  # as config.py's `hold` wrote it when the lock was made
+    profile.mkdir(exist_ok=True)
+    (profile / "eapi").write_text("8\n")
+    (profile / "package.mask").write_text(masks)
+    (root / "run/lock").mkdir(parents=True, exist_ok=True)  # portage locks there when it signs
+    words = ["emerge", *(o for o in OPTIONS if o != "--usepkgonly"), "--usepkg", "--oneshot"]
+    inside(root, [*words, *request["builds"]], request, place)
+    inside(root, ["gpgconf", "--homedir", request["signing"], "--kill", "all"], request, place)
 
 
 def unpack(stage: Path, root: Path) -> None:
@@ -55,23 +82,29 @@ def configure(image: Path, request: dict[str, Any], portage: Path) -> None:
     place = image / "etc/portage"
     shutil.rmtree(place, ignore_errors=True)
     if request["keep_portage"]:
-        # of the keyring portage makes its own: ours was made today, and holds what built the image
-        shutil.copytree(portage, place, symlinks=True, ignore=shutil.ignore_patterns("gnupg"))
+        # of the keyring portage makes its own: ours was made today, and holds what built the image;
+        # the masks in profile are of one binhost's state
+        own = shutil.ignore_patterns("gnupg", "profile")
+        shutil.copytree(portage, place, symlinks=True, ignore=own)
 
 
-def emerge(
-    root: Path, words: Sequence[str], request: dict[str, Any], place: Path, *, target: Path | None
-) -> None:
-    """Run emerge with ``root`` as /, at work there or in ``target``."""
+def inside(
+    root: Path,
+    argv: Sequence[str],
+    request: dict[str, Any],
+    place: Path,
+    *,
+    target: Path | None = None,
+) -> subprocess.CompletedProcess[str]:
+    """Run a program with ``root`` as /, and with ``target`` as /target."""
     options: list[Any] = ["--bind", root, "/", "--dev", "/dev", "--proc", "/proc", "--tmpfs", "/tmp"]
-    for source, inside in request["binds"].items():
-        (root / inside.lstrip("/")).mkdir(parents=True, exist_ok=True)
-        options += ["--bind", place / source, inside]
-    argv = ["emerge"]
+    for source, within in request["binds"].items():
+        (root / within.lstrip("/")).mkdir(parents=True, exist_ok=True)
+        options += ["--bind", place / source, within]
+    options += ["--ro-bind", place / "gentoo/ask_portage.py", ASK]
     if target is not None:
         (root / TARGET.lstrip("/")).mkdir()
         options += ["--bind", target, TARGET]
-        argv.append(f"--root={TARGET}")
     environment = {
         "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
         "HOME": "/root",
@@ -81,7 +114,8 @@ def emerge(
         **request["environment"],
     }
     sandbox = ["python3", "-SI", SANDBOX, *options, "--unshare-net", "--chdir", "/", "--"]
-    subprocess.run([*sandbox, *argv, *words], env=environment, check=True)
+    stdout = subprocess.PIPE if argv[0] == "python3" else None
+    return subprocess.run([*sandbox, *argv], env=environment, check=True, stdout=stdout, text=True)
 
 
 if __name__ == "__main__":

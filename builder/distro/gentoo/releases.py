@@ -31,6 +31,7 @@ KEYS_URL = "https://qa-reports.gentoo.org/output/service-keys.gpg"
 AUTOBUILDS = "releases/amd64/autobuilds"
 BINPACKAGES = "releases/amd64/binpackages/23.0/x86-64"
 SNAPSHOTS = "snapshots"
+DISTFILES = "distfiles"
 FLAVOUR = "stage3-amd64-systemd"  # never openrc: nspawn and the desktop need systemd
 STAGE_KEY = "13EBBDBEDE7A12775DFDB1BABB572E0E2D182910"
 TREE_KEY = "DCD05B71EAB94199527F44ACDB6B8C1F96D8BF6D"

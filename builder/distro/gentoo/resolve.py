@@ -1,8 +1,9 @@
 """What would emerge install for a profile, and which files of the binhost are that?"""
 
 import hashlib
+import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,14 +11,14 @@ from typing import TYPE_CHECKING
 
 from builder import ui
 from builder.chroot import as_root, inside
-from builder.distro.base import UnknownPackages
-from builder.distro.gentoo.config import BINHOST, REPOSITORY, build_environment
+from builder.distro.gentoo.config import BINHOST, REPOSITORY, build_environment, hold
 from builder.distro.gentoo.emerge import OPTIONS, TARGET
 from builder.distro.gentoo.index import Binary, Index, check_inner_name
-from builder.errors import InputError, MachineError, TrustError
-from builder.files import file_digest
+from builder.distro.gentoo.messages import not_installable
+from builder.errors import MachineError, TrustError
+from builder.files import file_digest, json_digest
 from builder.lock import LockedFile
-from builder.run import run
+from builder.run import Result, run
 from builder.store import Store
 from builder.tools import Tools
 
@@ -25,8 +26,17 @@ if TYPE_CHECKING:
     import httpx
 
 BINARY = re.compile(r"\[binary[^]]*\] (\S+)-(\d+)(?:::\S+)?(?: .*)?")  # cpv and build id
-NOT_THERE = re.compile(r'no (?:binary packages|ebuilds)[^"]*to satisfy "([^"]+)"')
+EBUILD = re.compile(r"\[ebuild[^]]*\] (\S+?)(?:::\S+)?(?: .*)?")  # cpv
 PARALLEL = 4
+ASK = Path(__file__).with_name("ask_portage.py")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What emerge would install: CPV and build id of binary packages, and CPVs to build from source."""
+
+    binaries: frozenset[tuple[str, str]]
+    builds: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -40,34 +50,79 @@ class Bench:
     index: Path
     """A directory with `Packages` in it, as the binhost offers it."""
     tools: Tools
+    own_use: bool = False
+    """Whether the profile has USE flags of its own: a binary package then must have been built with them."""
 
-    def plan(self, atoms: Sequence[str], *, empty: bool) -> list[tuple[str, str]]:
-        """CPV and build id of each package that emerge would install, on the stage3 or into an empty root.
+    def plan(self, atoms: Sequence[str], *, empty: bool) -> Plan:
+        """What emerge would install, on the stage3 or into an empty root.
 
-        Raises UnknownPackages or InputError with what emerge says.
+        Of binary packages alone, where these do; else ebuilds fill the gaps, though never because they are
+        newer. Raises UnknownPackages or InputError with what emerge says.
         """
+        words = [f"--root={TARGET}", *atoms] if empty else atoms
+        result = self.emerge(["--getbinpkgonly", *words])
+        if result.returncode == 0:
+            return planned(result)
+        hold(self.portage, self.ask(["newer", f"{BINHOST}/Packages"]))
+        gaps = planned(self.emerge(["--getbinpkg", *words])).builds
+        # that has what building takes as well; the image is planned as it will be made: of packages alone
+        packages = (self.index / "Packages").read_text()
+        place = f"with-{json_digest(gaps)[:8]}"  # portage keeps an index by its URL and time
+        (self.index / place).mkdir(exist_ok=True)
+        (self.index / place / "Packages").write_text(f"{packages}{self.ask(['built', *gaps])}\n")
+        found = planned(self.emerge(["--getbinpkgonly", *words], binhost=f"{BINHOST}/{place}")).binaries
+        mine = tuple(sorted(cpv for cpv, _ in found if cpv in gaps))
+        return Plan(frozenset((cpv, number) for cpv, number in found if cpv not in gaps), mine)
+
+    def plan_builds(self, cpvs: Sequence[str]) -> Plan:
+        """What emerge would install to build packages from source, on the stage3: they and their tools."""
+        return planned(self.emerge(["--getbinpkg", "--oneshot", *(f"={cpv}" for cpv in cpvs)]))
+
+    def distfiles(self, cpvs: Sequence[str]) -> dict[str, list[str]]:
+        """The names of the files that each package is built from."""
+        found: dict[str, list[str]] = json.loads(self.ask(["distfiles", *cpvs])) if cpvs else {}
+        return found
+
+    def ask(self, words: Sequence[str]) -> str:
+        script = f"/tmp/{ASK.name}"
+        return self.inside(["python3", script, *words], readable={ASK: script}).text
+
+    def emerge(self, words: Sequence[str], *, binhost: str = BINHOST) -> Result:
         # the binhost's packages stand for ours: they will be in PKGDIR when the image is built
         options = [o for o in OPTIONS if o not in ("--usepkgonly", "--quiet")]
-        argv = ["emerge", "--pretend", "--getbinpkgonly", *options]
-        if empty:
-            argv.append(f"--root={TARGET}")
-        environment = {**build_environment(), "PORTAGE_BINHOST": f"file://{BINHOST}"}
+        options.append(f"--binpkg-respect-use={'y' if self.own_use else 'n'}")
+        environment = {"PORTAGE_BINHOST": f"file://{binhost}"}
+        argv = ["emerge", "--pretend", *options, *words]
+        return self.inside(argv, environment=environment, check=False)
+
+    def inside(
+        self,
+        argv: Sequence[str],
+        *,
+        readable: Mapping[Path, str] | None = None,
+        environment: Mapping[str, str] | None = None,
+        check: bool = True,
+    ) -> Result:
         for place in (REPOSITORY, BINHOST, "/etc/portage", TARGET):
             run(as_root(["mkdir", "-p", f"{self.root}{place}"]))
-        result = inside(
+        return inside(
             self.root,
-            [*argv, *atoms],
+            argv,
             tools=self.tools,
             binds={self.portage: "/etc/portage", self.index: BINHOST},
-            readable={self.tree: REPOSITORY},
-            environment=environment,
-            check=False,
+            readable={self.tree: REPOSITORY, **(readable or {})},
+            environment={**build_environment(), **(environment or {})},
+            check=check,
         )
-        said = result.text + result.stderr.decode(errors="replace")
-        if result.returncode != 0:
-            raise not_installable(said)
-        found = [BINARY.fullmatch(line) for line in result.text.splitlines()]
-        return [(f[1], f[2]) for f in found if f]
+
+
+def planned(result: Result) -> Plan:
+    """Read emerge's answer to ``--pretend``. Raises UnknownPackages or InputError."""
+    if result.returncode != 0:
+        raise not_installable(result.text + result.stderr.decode(errors="replace"))
+    lines = result.text.splitlines()
+    binaries = frozenset((f[1], f[2]) for line in lines if (f := BINARY.fullmatch(line)))
+    return Plan(binaries, tuple(sorted({f[1] for line in lines if (f := EBUILD.fullmatch(line))})))
 
 
 def unpack_stage(archive: Path, place: Path) -> None:
@@ -77,26 +132,10 @@ def unpack_stage(archive: Path, place: Path) -> None:
         run(as_root([*argv, f"--directory={place}", f"--file={archive}"]))
 
 
-def not_installable(said: str) -> InputError:
-    """emerge's answer to a request that it cannot fulfil: unknown names, or masks and conflicts."""
-    if unknown := NOT_THERE.findall(said):
-        return UnknownPackages(
-            {name: f"portage: the binhost has no package {name!r}" for name in dict.fromkeys(unknown)}
-        )
-    lines = [
-        line.strip() for line in said.splitlines() if line.strip().startswith(("!!!", "-", "(", "emerge:"))
-    ]
-    shown = "\n".join(f"  {line}" for line in (lines or said.strip().splitlines())[:20])
-    return InputError(
-        f"portage cannot install this together:\n{shown}",
-        hint="see packages.add and gentoo in the profile",
-    )
-
-
-def chosen(index: Index, plans: Sequence[Sequence[tuple[str, str]]]) -> list[Binary]:
+def chosen(index: Index, plans: Sequence[Plan]) -> list[Binary]:
     """The paragraphs of the index that emerge's plans name, sorted by path."""
     found: dict[str, Binary] = {}
-    for cpv, build_id in {row for plan in plans for row in plan}:
+    for cpv, build_id in {row for plan in plans for row in plan.binaries}:
         binary = index.find(cpv, build_id)
         if binary is None:
             raise TrustError(f"emerge chose {cpv} (build {build_id}), which the index does not have")

@@ -13,7 +13,7 @@ from builder.files import file_digest, json_digest, write_json
 from builder.run import run
 from builder.standin.gentoo.packages import gentoo_packages
 from builder.standin.gentoo.portage import ensure_wheel, portage_packages
-from builder.standin.gentoo.tree import write_tree
+from builder.standin.gentoo.tree import tree_data, write_tree
 from builder.standin.gentoo.workshop import make_gpkgs, make_stage, open_workshop, remove_as_root
 from builder.standin.keys import SigningKey, agent
 from builder.standin.mirror import ensure_made, standin_home
@@ -22,10 +22,11 @@ from builder.standin.root import root_key
 from builder.standin.slices import Root, inventory, slice_root
 from builder.tools import Tools
 
-LAYOUT = 1  # raise when the code makes another mirror of the same root and data
+LAYOUT = 2  # raise when the code makes another mirror of the same root and data
 AUTOBUILDS = "releases/amd64/autobuilds"
 BINPACKAGES = "releases/amd64/binpackages/23.0/x86-64"
 SNAPSHOTS = "snapshots"
+DISTFILES = "distfiles"
 FLAVOUR = "stage3-amd64-systemd"
 
 
@@ -43,7 +44,8 @@ class GentooMirror:
 
 def mirror_key() -> str:
     data = [data_text(f"gentoo/{name}") for name in ("packages.yaml", "portage.txt", "stage.txt")]
-    return json_digest({"root": root_key(), "slices": inventory(), "data": data, "layout": LAYOUT})[:16]
+    said = {"root": root_key(), "slices": inventory(), "data": data, "tree": tree_data(), "layout": LAYOUT}
+    return json_digest(said)[:16]
 
 
 def ensure_gentoo_mirror() -> GentooMirror:
@@ -67,7 +69,7 @@ def build_mirror(tar: Path, key: SigningKey, tools: Tools, place: Path) -> None:
             wanted = sorted([*gentoo_packages(slice_root(root)), *portage], key=lambda p: p.cp)
         day = datetime.fromtimestamp(root.timestamp, UTC)
         tree = scratch / "tree" / f"gentoo-{day:%Y%m%d}"
-        write_tree(tree, {p.category for p in wanted})
+        write_tree(tree, {p.category for p in wanted}, place / DISTFILES, root.timestamp)
         shop = open_workshop(scratch, root=root, portage=portage, tree=tree, key=key, tools=tools)
         make_gpkgs(shop, wanted, root)
         stage = make_stage(shop, [row[0] for row in rows("gentoo/stage.txt")])
@@ -116,6 +118,10 @@ def publish_stage(stage: Path, autobuilds: Path, day: datetime, key: SigningKey,
 
 
 def publish_tree(tree: Path, snapshots: Path, timestamp: int, key: SigningKey, tools: Tools) -> None:
+    """The tree's snapshot: signed, as is the top-level Manifest in it."""
+    manifest = (tree / "Manifest").read_text()
+    (tree / "Manifest").unlink()
+    clearsign(manifest, tree / "Manifest", key, tools)
     archive = snapshots / f"{tree.name}.tar.xz"
     pack(tree.parent, archive, [f"--mtime=@{timestamp}", "--owner=0", "--group=0"], name=tree.name)
     detach(archive, archive.with_name(archive.name + ".gpgsig"), key, tools, armor=False)

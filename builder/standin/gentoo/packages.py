@@ -2,6 +2,7 @@
 
 import bz2
 import re
+import tarfile
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
@@ -137,6 +138,9 @@ def merged(cp: str, parts: list[Slice], names: dict[str, str]) -> GentooPackage:
     category, _, name = cp.partition("/")
     main = max(parts, key=lambda s: (sum(e.info.size for e in s.entries), s.name.arch))
     entries = {e.path: e for part in parts for e in part.entries if not foreign(e.path)}
+    for path, target in said()["links"].get(cp, {}).items():
+        beside = entries[f"{path.rpartition('/')[0]}/{target}"]
+        entries[path] = link_entry(path, target, int(beside.info.mtime))
     depends = {names[d] for part in parts for d in part.depends if d in names}
     depends |= set(said()["depends"].get(cp, ()))
     depends -= {cp, *said()["without"].get(cp, ())}
@@ -150,6 +154,12 @@ def merged(cp: str, parts: list[Slice], names: dict[str, str]) -> GentooPackage:
         entries=tuple(entries[path] for path in sorted(entries)),
         phases=phases(cp, set(entries)),
     )
+
+
+def link_entry(path: str, target: str, timestamp: int) -> Entry:
+    info = tarfile.TarInfo(path)
+    info.type, info.linkname, info.mode, info.mtime = tarfile.SYMTYPE, target, 0o777, timestamp
+    return Entry(info)
 
 
 def foreign(path: str) -> bool:

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from builder.errors import ToolError
 from builder.files import atomic_path
 from builder.run import run
-from builder.standin.gentoo.packages import GentooPackage
+from builder.standin.gentoo.packages import GentooPackage, link_entry
 from builder.standin.names import data_text
 from builder.standin.slices import Entry, with_content
 
@@ -150,12 +150,6 @@ def file_entry(path: str, content: bytes, timestamp: int, *, executable: bool = 
     info = tarfile.TarInfo(path)
     info.mtime, info.mode = timestamp, 0o755 if executable else 0o644
     return with_content(Entry(info), content)
-
-
-def link_entry(path: str, target: str, timestamp: int) -> Entry:
-    info = tarfile.TarInfo(path)
-    info.type, info.linkname, info.mode, info.mtime = tarfile.SYMTYPE, target, 0o777, timestamp
-    return Entry(info)
 
 
 def add_parents(entries: dict[str, Entry], timestamp: int) -> None:
