@@ -66,7 +66,7 @@ class Attempt(Loose):
         """With which errors it was refused, most frequent first."""
         said = [one.said.split(",")[0] for one in self.tries if one.outcome == REFUSED]
         names = sorted(set(said), key=lambda name: (-said.count(name), name))
-        return ", ".join(names[:3])
+        return ", ".join(names[:3]) or ("nothing arrives" if self.arrived is False else "")
 
 
 def listened(attempt: Attempt, secret: str) -> Attempt:

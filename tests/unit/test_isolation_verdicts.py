@@ -58,6 +58,7 @@ def test_where_a_word_has_to_arrive_a_call_that_was_accepted_is_no_success() -> 
     assert not sent.succeeded
     assert judge(sent, DONE) is Verdict.BLOCKED
     assert judge(sent, sent) is Verdict.NOT_PROVEN
+    assert sent.refusals == "nothing arrives"
 
 
 def test_who_listens_succeeds_by_hearing_the_secret_and_nothing_else() -> None:
