@@ -5,6 +5,7 @@ file (GLEP 74). gpgv checks the signature, gemato the rest: as a program of its 
 that gpgv wrote out in place of the signed one.
 """
 
+import os
 import sys
 from pathlib import Path
 
@@ -28,8 +29,9 @@ def check_tree(tree: Path, trust: Trust, tools: Tools) -> None:
     top.write_text(text)
     words = [sys.executable, "-m", "gemato", "verify", "--no-openpgp-verify", "--require-secure-hashes"]
     with ui.current().step("Checking the ebuild tree's Manifests"):
-        result = run([*words, tree], check=False)
+        result = run([*words, tree], env={**os.environ, "COLUMNS": "400", "NO_COLOR": "1"}, check=False)
     if result.returncode != 0:
-        said = result.stderr.decode(errors="replace").strip().splitlines()
-        lines = "\n".join(f"  {line}" for line in said[:8])
+        said = f"{result.text}\n{result.stderr.decode(errors='replace')}"
+        said = said.partition("ERROR")[2] or said
+        lines = "\n".join(f"  {line.strip()}" for line in said.strip().splitlines()[:8])
         raise TrustError(f"the ebuild tree is not what its signed Manifests say:\n{lines}", hint=HINT)
