@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import tarfile
 from dataclasses import replace
@@ -51,8 +52,18 @@ def test_a_second_release_is_the_current_one_and_comes_with_a_diff(publisher: Pu
     assert [r.version for r in made.profiles["work"]] == [SECOND, FIRST]
     newest = made.profiles["work"][0]
     assert (publisher.root / "work" / newest.diff).read_text().startswith("<!")
-    assert SECOND in (publisher.root / "index.html").read_text()
     assert publisher.pull().release.version == SECOND
+
+
+def test_every_link_of_the_page_leads_somewhere(publisher: Publisher) -> None:
+    publisher.publish(FIRST)
+    publisher.publish(SECOND)
+    page = (publisher.root / "index.html").read_text()
+    links = re.findall(r'href="([^"]+)"', page)
+    assert [link for link in links if not (publisher.root / link).is_file()] == []
+    words = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", "", page))
+    assert "what changed · packages · provenance · checksums · signature" in words
+    assert (SECOND in words, FIRST in words) == (True, True)
 
 
 def test_a_published_version_never_changes(publisher: Publisher) -> None:
