@@ -81,3 +81,23 @@ def test_a_service_of_ours_is_as_closed_as_it_can_be(
     found = EXPOSURE.search(tools.run(argv, check=False).text)
     assert found, "systemd-analyze gave no figure"
     assert float(found.group(1)) <= most
+
+
+def test_the_sound_server_starts_though_a_distribution_switches_all_user_units_off(
+    tools: Tools, root: Path
+) -> None:
+    """Units as PipeWire installs them, with a last preset as some distributions have it."""
+    units, wants = root / "usr/lib/systemd/user", root / "etc/systemd/user"
+    install = {
+        "pipewire.socket": "sockets.target",
+        "pipewire-pulse.socket": "sockets.target",
+        "wireplumber.service": "pipewire.service",
+        "other.service": "default.target",
+    }
+    units.mkdir(exist_ok=True)
+    for name, target in install.items():
+        (units / name).write_text(f"[Unit]\nDescription=a unit\n[Install]\nWantedBy={target}\n")
+    (root / "usr/lib/systemd/user-preset/99-default.preset").write_text("disable *\n")
+    tools.run(["systemctl", f"--root={root}", "--global", "preset-all"])
+    found = {path.name for path in wants.glob("*.wants/*")}
+    assert found == {*install} - {"other.service"}
