@@ -6,6 +6,7 @@ from typing import Any
 from builder.lock import Lock, LockedFile
 from builder.profile.model import Distribution
 from builder.sources import Source
+from builder.store import Store
 
 REQUEST = "0" * 64
 
@@ -35,3 +36,8 @@ def lock_of(*files: LockedFile, **more: Any) -> Lock:
         "files": list(files),
     }
     return Lock(**(said | more))
+
+
+def left(store: Store) -> list[str]:
+    """What is in the store beside whole files."""
+    return [p.name for p in store.root.iterdir() if p.is_file() and p.name != "fetch.lock"]
