@@ -71,22 +71,24 @@ class Side:
 
     def tries(self, rows: Sequence[str]) -> dict[str, Attempt]:
         """What came of these rows; a row that the prober did not answer has a problem."""
-        if not rows:
-            return {}
+        return self.ask(rows) if rows else {}
+
+    def ask(self, rows: Sequence[str]) -> dict[str, Attempt]:
         answer = self.stage.host.run(self.line("try", rows=list(rows)), timeout=LONG)
-        said_so = entries(answer.output)
-        for entry in said_so:
+        said = entries(answer.output)
+        for entry in said:
             self.limits |= entry.get("confined", {})
-        found = {entry["row"]: entry for entry in said_so if "row" in entry}
-        said = " ".join(answer.output.split())[-300:]
-        missing = {"problem": f"the prober ended with {answer.status}: {said}"}
+        found = {entry["row"]: entry for entry in said if "row" in entry}
+        last = " ".join(answer.output.split())[-300:]
+        missing = {"problem": f"the prober ended with {answer.status}: {last}"}
         return {row: Attempt.model_validate(found.get(row, missing)) for row in rows}
 
-    @property
     def confined(self) -> dict[str, str]:
-        """By which limits the prober ran here."""
+        """By which limits the prober runs here."""
         if not self.limits:
-            raise Unmet(f"{self.shell.name}: the prober never ran there")
+            self.ask([])
+        if not self.limits:
+            raise Unmet(f"{self.shell.name}: the prober does not run there")
         return self.limits
 
 

@@ -59,7 +59,7 @@ class Trial:
             except (GuestError, Unmet) as e:
                 self.excuse(scene, str(e))
         stage.host.run(f"rm -rf /var/lib/machines/{self.container.name}{PREMADE}")
-        self.facts = attacker.confined
+        self.facts = attacker.confined()
         # the whole range of ids means no user namespace (user_namespaces(7))
         self.strict = self.facts["uid_map"] != "0 0 4294967295"
         if self.facts["Seccomp"] != FILTERED:
