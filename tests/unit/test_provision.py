@@ -1,13 +1,15 @@
 """The parts of provisioning that need no program: journal, commits, paths to keep, identities."""
 
+import os
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from builder.errors import InputError, TrustError, UsageError
+from builder.errors import BusyError, InputError, TrustError, UsageError
 from builder.profile.positions import FileError
+from builder.provision import live
 from builder.provision.bootfiles import runs
 from builder.provision.identity import Identity, check_identity, identify
 from builder.provision.journal import AREA_AT, BLOCK, BLOCKS, Journal, Record, decode, encode, read_records
@@ -198,3 +200,38 @@ def test_tests_may_write_to_files_and_to_disks_that_are_named_for_it(tmp_path: P
     assert not disk_named("sda", "S3Z9NB0K").for_tests
     with pytest.raises(InputError, match="there is no"):
         identify(tmp_path / "absent")
+
+
+@pytest.fixture
+def mapped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A place in sysfs where the volume vg/work is open as ``work``, and vg/host as the running root."""
+    root = Path("/").stat().st_dev
+    for name, mapping, number in (
+        ("dm-0", "vg-work", "254:0"),
+        ("dm-1", "work", "254:1"),
+        ("dm-2", "vg-host", "254:2"),
+        ("dm-3", "root", f"{os.major(root)}:{os.minor(root)}"),
+    ):
+        (tmp_path / name / "dm").mkdir(parents=True)
+        (tmp_path / name / "holders").mkdir()
+        (tmp_path / name / "dm/name").write_text(f"{mapping}\n")
+        (tmp_path / name / "dev").write_text(f"{number}\n")
+    (tmp_path / "dm-0/holders/dm-1").symlink_to(tmp_path / "dm-1")
+    (tmp_path / "dm-2/holders/dm-3").symlink_to(tmp_path / "dm-3")
+    monkeypatch.setattr(live, "BLOCK", tmp_path)
+    return tmp_path
+
+
+def test_a_volume_that_is_just_being_closed_is_waited_for(
+    mapped: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(BusyError, match="work is in use: its volume is open as work"):
+        live.wait_until_closed("vg", "work", patience=0)
+    monkeypatch.setattr(live.time, "sleep", lambda _: (mapped / "dm-0/holders/dm-1").unlink())
+    live.wait_until_closed("vg", "work", patience=60)
+
+
+def test_the_running_host_is_the_one_whose_volume_is_our_root(mapped: Path) -> None:
+    assert live.running_host(disk_named("vda"), "vg", ["work", "host"]) == "host"
+    (mapped / "dm-3/dev").write_text("254:9\n")
+    assert live.running_host(disk_named("vda"), "vg", ["work", "host"]) is None
