@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from builder.chroot import as_root, inside
+from builder.distro.base import UnknownPackages
 from builder.distro.gentoo.config import PKGDIR, REPOSITORY, build_environment, write_keyring, write_portage
 from builder.distro.gentoo.emerge import OPTIONS
 from builder.distro.gentoo.index import parse_index
@@ -110,6 +111,13 @@ def test_what_emerge_cannot_do_is_said_with_what_to_change(
         bench(place, tmp_path / "portage", tools, **gentoo).plan(names, empty=False)
     assert said in caught.value.message
     assert hint in (caught.value.hint or "")
+
+
+def test_a_name_that_nobody_knows_is_named(place: Path, tools: Tools, tmp_path: Path) -> None:
+    with pytest.raises(UnknownPackages) as caught:
+        bench(place, tmp_path / "portage", tools).plan(["app-misc/nosuch", CPIO], empty=False)
+    assert list(caught.value.answers) == ["app-misc/nosuch"]
+    assert "there is no package 'app-misc/nosuch'" in caught.value.message
 
 
 def test_what_was_masked_is_taken_once_the_profile_says_what_the_hint_says(

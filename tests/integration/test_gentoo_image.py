@@ -4,48 +4,19 @@ The mirror, stage3 and packages are the real stand-in's; the profile asks for fe
 """
 
 import hashlib
-import json
-import os
 import shutil
-import subprocess
-import sys
-import tarfile
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import zstandard
 
 from builder.distro.gentoo.backend import Gentoo
-from builder.distro.packagesets import package_sets
 from builder.errors import TrustError
-from builder.lock import Lock, read_lock
 from builder.profile import load_profile
-from builder.project import Project, cache_home
 from builder.standin.gentoo.mirror import BINPACKAGES, ensure_gentoo_mirror
 from builder.store import Store
 from builder.tools import Tools
-from tests.support.tinyproject import CHECKOUT, copy_checkout
+from tests.support.gentooimage import BUILT, GentooImage, make_gentoo_image, seatsmith
 
-PROFILE = """\
-distribution: gentoo
-display:
-  vt: 8
-users:
-  - name: user
-audio:
-  server: none
-packages:
-  add: [app-arch/cpio, app-misc/standin-hello]
-  remove: [{remove}]
-gentoo:
-  package_use:
-    app-misc/standin-hello: [polite]
-  keep_portage: false
-"""
-KEPT = {"app-arch/cpio", "app-admin/sudo"}  # of the sets; the stage3 brings what a system needs
-BUILT = [("app-misc/standin-hello", "1.0"), ("virtual/pager", "1")]  # no mirror has packages of them
-HELLO = "usr/share/standin-hello/"
 TRACES = (
     "etc/portage",
     "root/.gnupg",
@@ -58,56 +29,17 @@ TRACES = (
 )
 
 
-@dataclass(frozen=True)
-class Made:
-    project: Project
-    lock: Lock
-    members: dict[str, tarfile.TarInfo]
-    hello: dict[str, str]
-    """What is in the files of the package that was built from source."""
-    manifest: dict[str, object]
-
-
-def seatsmith(project: Project, *words: str) -> subprocess.CompletedProcess[str]:
-    places = {"SEATSMITH_ROOT": os.fspath(project.root), "SEATSMITH_DIST": os.fspath(project.dist)}
-    return subprocess.run(
-        [sys.executable, "-m", "builder", *words],
-        cwd=CHECKOUT,
-        env={**os.environ, **places},
-        capture_output=True,
-        text=True,
-        timeout=1500,
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> GentooImage:
+    return make_gentoo_image(
+        tmp_path_factory.mktemp("gentoo"),
+        "gentoo-tiny",
+        add={"app-arch/cpio", "app-misc/standin-hello"},
+        keep={"app-admin/sudo"},
     )
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
-    root = tmp_path_factory.mktemp("gentoo")
-    project = Project(root, cache_home(), root / "dist")
-    copy_checkout(root)
-    sets = package_sets("gentoo")
-    remove = ", ".join(sorted({*sets["base"], *sets["x11"]} - KEPT))
-    (project.profiles / "gentoo-tiny.yaml").write_text(PROFILE.format(remove=remove))
-    result = seatsmith(project, "image", "gentoo-tiny", "--source", "standin")
-    assert result.returncode == 0, result.stderr[-4000:]
-    place = project.dist / "gentoo-tiny"
-    image = next(place.glob("gentoo-tiny_*_x86-64.tar.zst"))
-    members, hello = {}, {}
-    with (
-        image.open("rb") as raw,
-        zstandard.ZstdDecompressor().stream_reader(raw) as stream,
-        tarfile.open(fileobj=stream, mode="r|") as tar,
-    ):
-        for member in tar:
-            name = member.name.removeprefix("./")
-            members[name] = member
-            if name.startswith(HELLO) and (content := tar.extractfile(member)):
-                hello[name.removeprefix(HELLO)] = content.read().decode()
-    lock = read_lock(next(place.glob("gentoo-tiny_*_x86-64.lock")))
-    return Made(project, lock, members, hello, json.loads((place / "manifest.json").read_text()))
-
-
-def test_an_image_has_the_stage_the_packages_and_what_the_profile_says(made: Made) -> None:
+def test_an_image_has_the_stage_the_packages_and_what_the_profile_says(made: GentooImage) -> None:
     for path in ("usr/lib/systemd/systemd", "usr/bin/cpio", "etc/systemd/network/50-seat-host0.network"):
         assert path in made.members
     assert "usr/bin/lightdm" not in made.members
@@ -115,12 +47,12 @@ def test_an_image_has_the_stage_the_packages_and_what_the_profile_says(made: Mad
     assert any(name.startswith("cpio-") for name in named)
 
 
-def test_an_image_without_portage_has_none_and_keeps_no_trace_of_the_build(made: Made) -> None:
+def test_an_image_without_portage_has_none_and_keeps_no_trace_of_the_build(made: GentooImage) -> None:
     left = [path for path in made.members if path.startswith(TRACES)]
     assert left == []
 
 
-def test_a_lock_pins_every_package_by_name_and_two_digests(made: Made) -> None:
+def test_a_lock_pins_every_package_by_name_and_two_digests(made: GentooImage) -> None:
     packages = made.lock.packages()
     assert {p.name for p in packages} >= {"app-arch/cpio"}
     assert all(p.sha512 and p.version and p.size for p in packages)
@@ -128,7 +60,7 @@ def test_a_lock_pins_every_package_by_name_and_two_digests(made: Made) -> None:
     assert kinds == {"stage", "signature", "tree", "index", "key", "package", "tool", "distfile"}
 
 
-def test_what_the_binhost_lacks_is_built_from_source_by_the_locked_files(made: Made) -> None:
+def test_what_the_binhost_lacks_is_built_from_source_by_the_locked_files(made: GentooImage) -> None:
     """A package with a patch, a USE flag and two distfiles, and one that it needs, without any."""
     assert made.lock.builds == {"image": BUILT}
     distfiles = {f.filename: f for f in made.lock.by_kind("distfile")}
@@ -139,18 +71,18 @@ def test_what_the_binhost_lacks_is_built_from_source_by_the_locked_files(made: M
     assert "var/db/pkg/virtual/pager-1/CONTENTS" in made.members
 
 
-def test_what_only_building_takes_is_locked_and_stays_out_of_the_image(made: Made) -> None:
+def test_what_only_building_takes_is_locked_and_stays_out_of_the_image(made: GentooImage) -> None:
     assert [f.name for f in made.lock.by_kind("tool")] == ["sys-devel/patch"]
     assert "usr/bin/patch" not in made.members
 
 
-def test_a_binary_package_is_taken_though_the_tree_has_a_newer_ebuild(made: Made) -> None:
+def test_a_binary_package_is_taken_though_the_tree_has_a_newer_ebuild(made: GentooImage) -> None:
     cpio = next(p for p in made.lock.packages() if p.name == "app-arch/cpio")
     assert f"var/db/pkg/app-arch/cpio-{cpio.version}/CONTENTS" in made.members
     assert not any(path.startswith("var/db/pkg/app-arch/cpio-99") for path in made.members)
 
 
-def test_a_manifest_names_what_was_built_beside_what_was_installed(made: Made) -> None:
+def test_a_manifest_names_what_was_built_beside_what_was_installed(made: GentooImage) -> None:
     packages = made.manifest["packages"]
     assert isinstance(packages, list)
     named = {(p["name"], p["version"]) for p in packages}
@@ -158,7 +90,9 @@ def test_a_manifest_names_what_was_built_beside_what_was_installed(made: Made) -
     assert "sys-devel/patch" not in {name for name, _ in named}
 
 
-def test_a_distfile_that_changed_in_the_store_is_refused(made: Made, tools: Tools, tmp_path: Path) -> None:
+def test_a_distfile_that_changed_in_the_store_is_refused(
+    made: GentooImage, tools: Tools, tmp_path: Path
+) -> None:
     store = copied_store(made, tmp_path / "store")
     distfile = made.lock.by_kind("distfile")[0]
     store.path(distfile.sha256).write_bytes(b"!" * distfile.size)
@@ -169,7 +103,7 @@ def test_a_distfile_that_changed_in_the_store_is_refused(made: Made, tools: Tool
         )
 
 
-def copied_store(made: Made, place: Path) -> Store:
+def copied_store(made: GentooImage, place: Path) -> Store:
     store, filled = Store(place), Store(made.project.cache / "store")
     for file in made.lock.files:
         store.path(file.sha256).parent.mkdir(parents=True, exist_ok=True)
@@ -178,7 +112,7 @@ def copied_store(made: Made, place: Path) -> Store:
 
 
 def test_a_well_signed_package_in_anothers_place_is_refused_before_portage_sees_it(
-    made: Made, tools: Tools, tmp_path: Path
+    made: GentooImage, tools: Tools, tmp_path: Path
 ) -> None:
     """Lock and store are told that another gpkg of the mirror is cpio: a good signature, a wrong name."""
     store = copied_store(made, tmp_path / "store")
@@ -200,17 +134,6 @@ def test_a_well_signed_package_in_anothers_place_is_refused_before_portage_sees_
         )
 
 
-def test_an_unknown_package_is_named_with_its_place_in_the_profile(made: Made) -> None:
-    path = made.project.profiles / "gentoo-odd.yaml"
-    text = (made.project.profiles / "gentoo-tiny.yaml").read_text()
-    path.write_text(text.replace("app-arch/cpio,", "app-misc/nosuch,", 1))
-    result = seatsmith(made.project, "lock", "gentoo-odd", "--source", "standin")
-    assert result.returncode == 3, result.stderr
-    assert "gentoo-odd.yaml:9" in result.stderr
-    assert "app-misc/nosuch" in result.stderr
-    assert "Traceback" not in result.stderr
-
-
-def test_two_builds_a_year_apart_are_the_same_to_the_bit(made: Made) -> None:
+def test_two_builds_a_year_apart_are_the_same_to_the_bit(made: GentooImage) -> None:
     result = seatsmith(made.project, "verify", "gentoo-tiny", "--source", "standin")
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]

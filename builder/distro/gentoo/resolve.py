@@ -91,16 +91,15 @@ class Bench:
         # the binhost's packages stand for ours: they will be in PKGDIR when the image is built
         options = [o for o in OPTIONS if o not in ("--usepkgonly", "--quiet")]
         options.append(f"--binpkg-respect-use={'y' if self.own_use else 'n'}")
-        environment = {"PORTAGE_BINHOST": f"file://{binhost}"}
-        argv = ["emerge", "--pretend", *options, *words]
-        return self.inside(argv, environment=environment, check=False)
+        # in a file: the environment counts for one root only, and building for another takes tools in /
+        (self.portage / "binrepos.conf").write_text(f"[binhost]\nsync-uri = file://{binhost}\n")
+        return self.inside(["emerge", "--pretend", *options, *words], check=False)
 
     def inside(
         self,
         argv: Sequence[str],
         *,
         readable: Mapping[Path, str] | None = None,
-        environment: Mapping[str, str] | None = None,
         check: bool = True,
     ) -> Result:
         for place in (REPOSITORY, BINHOST, "/etc/portage", TARGET):
@@ -111,7 +110,7 @@ class Bench:
             tools=self.tools,
             binds={self.portage: "/etc/portage", self.index: BINHOST},
             readable={self.tree: REPOSITORY, **(readable or {})},
-            environment={**build_environment(), **(environment or {})},
+            environment=build_environment(),
             check=check,
         )
 
