@@ -74,8 +74,6 @@ def bench(place: Path, portage: Path, tools: Tools, **gentoo: object) -> Bench:
     loaded = load_profile(find_project(Path(__file__)), "gentoo-work").model_dump(mode="json")
     profile = Profile.model_validate({**loaded, "gentoo": {**loaded["gentoo"], **gentoo}})
     write_portage(profile, portage, place / "tree")
-    mirror = ensure_gentoo_mirror()
-    write_keyring(portage / "gnupg", mirror.public_key.read_bytes(), [mirror.fingerprint], tools)
     own_use = bool(profile.gentoo.use or profile.gentoo.package_use)
     return Bench(place / "stage", portage, place / "tree", place / "index", tools, own_use)
 
@@ -187,7 +185,9 @@ def test_a_package_without_a_good_signature_is_refused_by_portage_and_named(
 ) -> None:
     made = bench(place, tmp_path / "portage", tools)
     pkgdir, log = tmp_path / "pkgdir", tmp_path / "mkosi.log"
-    binhost(ensure_gentoo_mirror(), pkgdir, change)
+    mirror = ensure_gentoo_mirror()
+    write_keyring(made.portage / "gnupg", mirror.public_key.read_bytes(), [mirror.fingerprint], tools)
+    binhost(mirror, pkgdir, change)
     run(as_root(["mkdir", "-p", f"{made.root}{PKGDIR}", f"{made.root}{REPOSITORY}"]))
     result = inside(
         made.root,

@@ -1,5 +1,6 @@
 """Is an ebuild tree taken only where its signed Manifests name all of it, file by file?"""
 
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -29,10 +30,10 @@ def clearsign(path: Path, keys: KeyMaker, key: TestKey) -> None:
     text.unlink()
 
 
-@pytest.fixture
-def tree(tmp_path: Path, make_key: KeyMaker, release: TestKey) -> Path:
+@pytest.fixture(scope="module")
+def signed(tmp_path_factory: pytest.TempPathFactory, make_key: KeyMaker, release: TestKey) -> Path:
     """A tree with Manifests as gemato makes them, the topmost signed by the release key."""
-    place = tmp_path / "tree"
+    place = tmp_path_factory.mktemp("signed") / "tree"
     for name, text in FILES.items():
         (place / name).parent.mkdir(parents=True, exist_ok=True)
         (place / name).write_text(text)
@@ -40,6 +41,11 @@ def tree(tmp_path: Path, make_key: KeyMaker, release: TestKey) -> Path:
     run([*words, "--hashes=BLAKE2B SHA512", place])
     clearsign(place / "Manifest", make_key, release)
     return place
+
+
+@pytest.fixture
+def tree(signed: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(signed, tmp_path / "tree")
 
 
 def trust_in(key: TestKey, *others: TestKey) -> Trust:
