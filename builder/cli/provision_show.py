@@ -17,8 +17,10 @@ from builder.provision.forecast import (
     of_replacement,
 )
 from builder.provision.found import Found, look
+from builder.provision.hostroots import at_rest
 from builder.provision.identity import Identity, check_identity, identify
 from builder.provision.seatdisk import SeatDisk, open_seat
+from builder.seat.hostfiles import digests_for
 from builder.seat.images import find_image
 from builder.seat.plan import load_plan
 from builder.tools import Tools, ensure_tools
@@ -44,7 +46,7 @@ def reading(identity: Identity) -> Iterator[Medium]:
 
 def plan_command(seat: str, path: Path, serial: str | None, *, read_all: bool = False) -> Answer:
     project, tools = find_project(), ensure_tools()
-    plan, _, _ = load_plan(project, seat)
+    plan, _, profiles = load_plan(project, seat)
     identity = identify(path)
     if plan.serial or serial:
         check_identity(identity, pinned=plan.serial, expected=serial)
@@ -55,7 +57,9 @@ def plan_command(seat: str, path: Path, serial: str | None, *, read_all: bool = 
         if found.seat == seat and not found.unfinished:
             disk = open_seat(medium, identity.size)
             rows = environment_rows(disk, images)
-            forecasts = [of_replacement(disk, plan, row["name"], identity) for row in rows]
+            for name in (row["name"] for row in rows if row["name"] in images):
+                roots = at_rest(disk, name, digests_for(plan, profiles, name))
+                forecasts.append(of_replacement(disk, plan, name, identity, roots=roots))
         else:
             forecasts = [of_apply(plan, identity, found)]
     lines = ["The disk", *(f"  {line}" for line in identity.lines()), ""]

@@ -1,6 +1,6 @@
 """What would provisioning do to a disk? What is there, what will be, what is kept and what is lost."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,6 +34,7 @@ class Forecast:
 
     title: str
     ranges: list[Range] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     obstacles: list[str] = field(default_factory=list)
     commands: list[str] = field(default_factory=list)
 
@@ -45,6 +46,7 @@ class Forecast:
             out.append(
                 f"  {r.fate:8} {r.what:{width}}  bytes {r.offset:>14} to {end:>14}  {size_text(r.size)}"
             )
+        out += [f"  {note}" for note in self.notes]
         out += [f"  cannot be done: {o}" for o in self.obstacles]
         out += [f"  to do it: {c}" for c in self.commands]
         return out
@@ -53,6 +55,7 @@ class Forecast:
         return {
             "title": self.title,
             "ranges": [vars(r) for r in self.ranges],
+            "notes": self.notes,
             "obstacles": self.obstacles,
             "commands": self.commands,
         }
@@ -84,10 +87,22 @@ def of_apply(plan: Plan, identity: Identity, found: Found) -> Forecast:
 
 
 def of_replacement(
-    disk: SeatDisk, plan: Plan, name: str, identity: Identity, *, extents: int | None = None
+    disk: SeatDisk,
+    plan: Plan,
+    name: str,
+    identity: Identity,
+    *,
+    extents: int | None = None,
+    roots: Sequence[str] = (),
 ) -> Forecast:
-    """What `provision env NAME` would do: where the new volume goes, and what stays."""
+    """What `provision env NAME` would do: where the new volume goes, and what stays.
+
+    ``roots`` are hosts whose files for it change.
+    """
     forecast = Forecast(f"`provision env {name}` would write beside what is in use:")
+    forecast.notes = [
+        f"{host}'s files for {name} change, in copies of a few of its extents in free room" for host in roots
+    ]
     unit = disk.metadata.group.extent_size
     wanted = extents or disk.volume(name).extents
     try:

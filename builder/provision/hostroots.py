@@ -154,6 +154,8 @@ class HostRoots:
     """Where the root of the running host is mounted."""
     said: list[str] = field(default_factory=list)
     """What was done, in a few words each."""
+    before: dict[str, str] = field(default_factory=dict)
+    """Digests, by host, of what is on record there for the volume that was in use, as far as it was seen."""
 
     def at_rest(self, volume: str) -> list[str]:
         """The hosts not in use whose files are others than what belongs to that volume of the container."""
@@ -172,8 +174,11 @@ class HostRoots:
         Raises InputError where a passphrase or room is missing, or a root was not unmounted cleanly.
         """
         taken: set[int] = set()
+        if self.running is not None and self.running in self.digests:
+            self.note_before(self.running, MountedRoot(self.place))
         for host in self.at_rest(volume):
             with self.changing(host) as (payload, changes):
+                self.note_before(host, VolumeRoot(Filesystem(payload.read)))
                 if changes:
                     segments = edit_root(
                         self.disk,
@@ -186,6 +191,16 @@ class HostRoots:
                     )
                     lvmcommit.set_segments(self.disk.metadata, host, segments)
                     self.say(host)
+
+    def note_before(self, host: str, root: Root) -> None:
+        record = decode(root.file(record_of(self.name)))
+        if record is not None:
+            self.before[host] = digest_of(record)
+
+    def missing_tags(self, volume: str) -> dict[str, str]:
+        """Tags that a volume lacks, which `seatsmith seat write` wrote, for a way back to it."""
+        known = digests_of(self.disk, volume)
+        return {f"{TAG}{host}": digest for host, digest in self.before.items() if host not in known}
 
     @contextlib.contextmanager
     def changing(self, host: str) -> Iterator[tuple[Payload, Changes]]:

@@ -319,6 +319,9 @@ class Replacement:
         older = []
         if job.name in disk.names:
             names[job.name] = self.previous
+            if missing := self.hosts.missing_tags(job.name):
+                tags = [*lvmcommit.tags_of(disk.metadata, job.name), *as_tags(missing)]
+                lvmcommit.set_tags(disk.metadata, job.name, tags)
             if self.previous in disk.names:
                 older = list(disk.volume(self.previous).segments)
                 self.report.dropped.append(self.previous)

@@ -8,12 +8,15 @@ import pytest
 
 from builder.errors import InputError
 from builder.provision.change import Change
-from builder.provision.hostroots import HostRoots, VolumeRoot, changes_to
+from builder.provision.forecast import of_replacement
+from builder.provision.hostroots import HostRoots, VolumeRoot, at_rest, changes_to
+from builder.provision.identity import identify
 from builder.provision.replace import replace_environment
 from builder.provision.seatdisk import Payload, SeatDisk, open_seat, opened, unlocked
-from builder.seat.hostfiles import RECORDS, Files, digest_of, files_for, files_in, record_of
+from builder.seat.hostfiles import RECORDS, Files, digest_of, digests_for, files_for, files_in, record_of
 from builder.seat.plan import load_plan
 from builder.tools import Tools
+from builder.volume import lvmcommit
 from builder.volume.ext4edit import Changes, File, changed_blocks, over, read_file
 from builder.volume.ext4read import Filesystem, decrypting
 from tests.integration.provision.conftest import FreshBench
@@ -86,7 +89,13 @@ def test_the_hosts_files_follow_the_profile_and_go_back_with_the_container(bench
     bench.replace("work", image) if isolate(bench, "shared") else None
     shared, before = wanted(bench), root_of(bench)
     assert are_in(shared, before)
-    report = isolate(bench, "strict").replace("work", image)
+    isolate(bench, "strict")
+    plan, _, profiles = load_plan(bench.project, "tiny")
+    with bench.opened() as disk:
+        roots = at_rest(disk, "work", digests_for(plan, profiles, "work"))
+        said = of_replacement(disk, plan, "work", identify(bench.disk), roots=roots).lines()
+    assert any("private's files for work change" in line for line in said)
+    report = bench.replace("work", image)
     strict, after = wanted(bench), root_of(bench)
     assert report.hosts == ["the files that private has for work were renewed"]
     assert are_in(strict, after)
@@ -104,6 +113,19 @@ def test_the_hosts_files_follow_the_profile_and_go_back_with_the_container(bench
     roll_back(bench, "work", private=PASSPHRASE)
     assert are_in(strict, root_of(bench))
     check_root(bench)
+
+
+def test_a_volume_whose_tags_say_nothing_of_hosts_can_be_gone_back_to(bench: Bench) -> None:
+    image = bench.new_image("work", "2")
+    isolate(bench, "shared").replace("work", image)
+    with bench.opened() as disk:  # as `seatsmith seat write` leaves it
+        lvmcommit.set_tags(disk.metadata, "work", [])
+        disk.commit()
+    shared = wanted(bench)
+    isolate(bench, "strict").replace("work", image)
+    assert are_in(wanted(bench), root_of(bench))
+    roll_back(bench, "work", private=PASSPHRASE)
+    assert are_in(shared, root_of(bench))
 
 
 def test_a_host_whose_files_stay_is_not_opened(bench: Bench) -> None:
