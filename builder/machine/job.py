@@ -39,4 +39,6 @@ class Job(Frozen):
             have.add("network")
         if any(facts.volume for facts in containers):
             have.add("volume")
+        if any(facts.strict for facts in containers):
+            have.add("strict")
         return have

@@ -33,7 +33,7 @@ def pytest_configure(config: pytest.Config) -> None:
     for line in (
         "check(title): what a boot test promises, in words for the report",
         "needs(*what): leave the check out where the seat has none: container, third, sound, …",
-        "defect(where, command): what to break so that the check must fail (see docs/boot-tests.md)",
+        "defect(where, command, unless=…): what to break so that it must fail (docs/boot-tests.md)",
         "restarted: begins with the first container restarted, as the check `restart` leaves it",
         "slow: takes a minute or more; left out of a quick run",
     ):
@@ -59,11 +59,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         needs = {need for mark in item.iter_markers("needs") for need in mark.args}
         wanted = needs <= have and (not job.only or check_id(item) in job.only)
         wanted = wanted and not (job.quick and item.get_closest_marker("slow"))
-        wanted = wanted and (not job.defects or item.get_closest_marker("defect") is not None)
+        wanted = wanted and (not job.defects or can_be_broken(item, have))
         (kept if wanted else left).append(item)
     if left:
         config.hook.pytest_deselected(items=left)
         items[:] = kept
+
+
+def can_be_broken(item: pytest.Item, have: set[str]) -> bool:
+    """Whether the check has a defect that can be seeded on this seat."""
+    mark = item.get_closest_marker("defect")
+    return mark is not None and mark.kwargs.get("unless") not in have
 
 
 def check_id(item: pytest.Item) -> str:

@@ -11,6 +11,7 @@ from builder.machine.kernel import unpack_uki
 from builder.machine.subject import EnvironmentFacts, Kernel, Subject
 from builder.machine.trial import choose_accelerator
 from builder.profile import Profile, load_profile
+from builder.profile.model import Isolation
 from builder.project import Project
 from builder.seat.overlay import UKIS
 from builder.tools import Tools
@@ -93,6 +94,7 @@ def facts_of(environment: Mapping[str, Any], profile: Profile) -> EnvironmentFac
         user=profile.display.autologin,
         session=profile.display.session,
         network=profile.network.veth,
+        strict=profile.isolation is Isolation.STRICT,
     )
 
 

@@ -26,6 +26,8 @@ class EnvironmentFacts(Frozen):
     """A container's network namespace of its own."""
     volume: bool = True
     """A container's encrypted volume of its own."""
+    strict: bool = False
+    """As a container: with devices of its own, fed by the host's input broker."""
 
     @property
     def volume_unit(self) -> str:

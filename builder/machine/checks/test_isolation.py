@@ -19,7 +19,7 @@ TRY_PROBES = (  # prints those that open, and then all
 
 
 @pytest.mark.check("A container can read the host's device database and not change it")
-@pytest.mark.defect("guest", "umount /run/udev/data && mount -t tmpfs none /run/udev/data")
+@pytest.mark.defect("guest", "cp -a /run/udev/data /run/db && mount --bind /run/db /run/udev/data")
 def test_device_database(seat: SeatInTest) -> None:
     inside = seat.guest_shell
     names = inside.run_confined("ls /run/udev/data").output.split()
@@ -73,7 +73,9 @@ def foreign_nodes(seat: SeatInTest) -> list[tuple[str, str, int, int]]:
 
 @pytest.mark.check("A container may not make device nodes")
 @pytest.mark.defect(
-    "host", "systemctl set-property --runtime systemd-nspawn@{guest}.service 'DeviceAllow=block-virtblk rwm'"
+    "host",
+    "systemctl set-property --runtime systemd-nspawn@{guest}.service 'DeviceAllow=block-virtblk rwm'",
+    unless="strict",  # in a user namespace nothing allows it
 )
 def test_no_new_devices(seat: SeatInTest) -> None:
     text = seat.host.shell.succeed("stat -c '%Hr %Lr' /dev/vda")
