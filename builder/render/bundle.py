@@ -48,19 +48,20 @@ def render_host_bundle(
         "name": profile.machine,
         "host_user": host_user,
         "volume": volume or volume_by_label(profile),
-        "access": with_sound(access) if sound else access,
+        "access": with_sound(profile, access) if sound else access,
         "network": profile.network,
         "sound": sound,
         "strict": profile.isolation is Isolation.STRICT,
     }
     render_tree(template_root() / "host", dest, values)
     if profile.isolation is Isolation.STRICT:
-        render_strict(profile, dest)
+        render_strict(profile, dest, host_user=host_user)
     keep_terminal_free(profile, dest)
 
 
-def with_sound(access: DeviceAccess) -> DeviceAccess:
-    """Read-only where the host does not trust the container: a socket can be connected to all the same."""
-    strict = access.uids is not None
-    bind = Bind(SOUND, read_only=strict, mapped=strict)
+def with_sound(profile: Profile, access: DeviceAccess) -> DeviceAccess:
+    """The directory of the socket; where the host does not trust the container one of its own, read-only."""
+    bind = Bind(SOUND)
+    if profile.isolation is Isolation.STRICT:
+        bind = Bind(f"{SOUND}/{profile.machine}", SOUND, read_only=True, mapped=True)
     return replace(access, binds=(*access.binds, bind))

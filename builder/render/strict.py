@@ -12,7 +12,7 @@ from builder.errors import InputError
 from builder.profile import Profile
 from builder.profile.model import AudioServer
 from builder.render.access import GPU, Bind, DeviceAccess
-from builder.render.templates import render_tree, template_root, write_file
+from builder.render.templates import render_tree, template_root, write_file, write_link
 
 # What systemd leaves to containers (systemd.io/UIDS-GIDS) begins here; a seat has at most 62 terminals.
 FIRST_UID, UIDS = 524288, 65536
@@ -78,8 +78,11 @@ def allowed(profile: Profile) -> list[str]:
     return found
 
 
-def render_strict(profile: Profile, dest: Path) -> None:
-    """Render the broker, the units that make device nodes, and what they must know of this container."""
+def render_strict(profile: Profile, dest: Path, *, host_user: str) -> None:
+    """Render the broker, the units that make device nodes, and what they must know of this container.
+
+    ``host_user`` runs the host's sound server, and that which the container has for itself.
+    """
     made = ["char-tty", *(["char-drm"] if profile.devices.gpu else [])]
     made += ["char-input"] if profile.devices.input else []
     values = {
@@ -87,8 +90,12 @@ def render_strict(profile: Profile, dest: Path) -> None:
         "waits": [*([BROKER] if profile.devices.input else []), *([GPU] if profile.devices.gpu else [])],
         "nodes": [*made, *profile.devices.extra],
         "sound": profile.audio.server is not AudioServer.NONE,
+        "microphone": profile.audio.microphone,
+        "host_user": host_user,
     }
     render_tree(template_root() / "strict", dest, values)
+    if values["sound"]:
+        start_with_sound(profile.machine, dest)
     copy_broker(dest)
     facts = {
         "name": profile.machine,
@@ -100,6 +107,13 @@ def render_strict(profile: Profile, dest: Path) -> None:
     }
     text = json.dumps(facts, indent=2)
     write_file(dest, f"etc/seatsmith/environments/{profile.machine}.json", f"{text}\n")
+
+
+def start_with_sound(name: str, dest: Path) -> None:
+    """Start the container's sound server with the host's, whichever that is."""
+    for server in ("pulseaudio", "pipewire-pulse"):
+        unit = f"seatsmith-sound-{server.removesuffix('-pulse')}-{name}.service"
+        write_link(dest, f"etc/systemd/user/{server}.service.wants/{unit}", f"../{unit}")
 
 
 def copy_broker(dest: Path) -> None:

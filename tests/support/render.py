@@ -25,6 +25,19 @@ def profile(name: str = "work", **settings: Any) -> Profile:
     return Profile.model_validate({**start, **settings})
 
 
+def shared(name: str = "work", **settings: Any) -> Profile:
+    """The same with the plain binds of the host's devices."""
+    return profile(name, isolation="shared", **settings)
+
+
+def without_programs(tree: Path) -> Path:
+    """A bundle whose programs are empty files, as they have tests of their own."""
+    for program in (tree / "usr/lib/seatsmith").rglob("*"):
+        if program.suffix == ".py" or program.name == "seatsmith-udev-forward":
+            program.write_text("")
+    return tree
+
+
 def picture(tree: Path) -> str:
     """A tree as one text: every path with its mode or link target, and every file's content."""
     parts = []

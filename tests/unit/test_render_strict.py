@@ -17,7 +17,7 @@ from builder.render import strict as strict_mode
 from builder.render.access import Bind
 from builder.render.devices import device_access
 from builder.render.strict import FIRST_UID, GIVEN, MOST_INPUTS, NODES, UIDS, uid_base
-from tests.support.render import picture, profile
+from tests.support.render import picture, profile, shared, without_programs
 
 HIGHEST_OF_CONTAINERS = 1879048191  # systemd.io/UIDS-GIDS
 
@@ -31,15 +31,12 @@ def bundle(tmp_path: Path, **settings: object) -> Path:
     return tmp_path
 
 
-def test_the_bundle_of_a_strict_container_is_as_reviewed(
-    tmp_path: Path, golden: Callable[[str, str], None]
+@pytest.mark.parametrize("isolation", ["shared", "strict"])
+def test_the_bundle_of_a_container_is_as_reviewed(
+    isolation: str, tmp_path: Path, golden: Callable[[str, str], None]
 ) -> None:
-    render_host_bundle(strict(), tmp_path, host_user="user")
-    programs = tmp_path / "usr/lib/seatsmith"
-    for source in programs.rglob("*.py"):
-        source.write_text("")  # the broker has tests of its own
-    (programs / "seatsmith-udev-forward").write_text("")
-    golden("render/work-strict.txt", picture(tmp_path))
+    render_host_bundle(profile(isolation=isolation), tmp_path, host_user="user")
+    golden(f"render/work-{isolation}.txt", picture(without_programs(tmp_path)))
 
 
 def test_user_ids_of_two_terminals_never_overlap() -> None:
@@ -107,9 +104,42 @@ def test_extra_devices_are_made_bound_and_allowed(tmp_path: Path) -> None:
     assert "/dev/sub/seq" in access.allow
 
 
-def test_the_sound_servers_directory_is_read_only_and_keeps_its_owner(tmp_path: Path) -> None:
+def test_the_sound_servers_directory_is_its_own_read_only_and_keeps_its_owner(tmp_path: Path) -> None:
     text = (bundle(tmp_path) / "etc/systemd/nspawn/work.nspawn").read_text()
-    assert "BindReadOnly=/run/pulse-shared:/run/pulse-shared:idmap\n" in text
+    assert "BindReadOnly=/run/pulse-shared/work:/run/pulse-shared:idmap\n" in text
+    rules = [path.read_text() for path in (tmp_path / "etc/tmpfiles.d").iterdir()]
+    assert any("d /run/pulse-shared/work 0700 user user" in text for text in rules)
+
+
+@pytest.mark.parametrize("microphone", [False, True])
+def test_it_may_record_only_where_the_profile_says_so(microphone: bool, tmp_path: Path) -> None:
+    units = bundle(tmp_path, audio={"microphone": microphone}) / "etc/systemd/user"
+    pulseaudio = (units / "seatsmith-sound-pulseaudio-work.service").read_text()
+    assert "module-tunnel-sink" in pulseaudio
+    assert ("module-tunnel-source" in pulseaudio) == microphone
+    pipewire = (tmp_path / "etc/seatsmith/sound/work.conf").read_text()
+    assert ("block-record-stream" in pipewire) != microphone
+
+
+def test_its_sound_server_starts_with_whichever_the_host_has(tmp_path: Path) -> None:
+    units = bundle(tmp_path) / "etc/systemd/user"
+    for server, unit in (("pulseaudio", "pulseaudio"), ("pipewire-pulse", "pipewire")):
+        link = units / f"{server}.service.wants/seatsmith-sound-{unit}-work.service"
+        assert link.resolve() == units / link.name
+        assert "ConditionUser=user\n" in link.read_text()
+        assert f"After={server}.service\n" in link.read_text()
+
+
+def test_no_door_of_the_hosts_own_sound_server_is_opened_for_it(tmp_path: Path) -> None:
+    bundle(tmp_path)
+    assert not list((tmp_path / "etc").glob("pulse/**/*.pa"))
+    assert not list((tmp_path / "etc").glob("pipewire/**/*.conf"))
+
+
+def test_without_sound_it_is_given_none(tmp_path: Path) -> None:
+    text = picture(bundle(tmp_path, audio={"server": "none"}))
+    assert "pulse" not in text
+    assert "pipewire" not in text
 
 
 def test_a_strict_container_on_the_hosts_network_is_refused() -> None:
@@ -119,7 +149,7 @@ def test_a_strict_container_on_the_hosts_network_is_refused() -> None:
 
 
 def test_a_shared_container_has_nothing_of_all_this(tmp_path: Path) -> None:
-    render_host_bundle(profile(), tmp_path, host_user="user")
+    render_host_bundle(shared(), tmp_path, host_user="user")
     text = picture(tmp_path)
     assert "PrivateUsers=no\n" in text
     assert "broker" not in text

@@ -18,7 +18,7 @@ from builder.render import (
 )
 from builder.render.devices import device_access
 from builder.render.preview import render_all, tree_diff
-from tests.support.render import UUID, picture, profile, shipped
+from tests.support.render import UUID, picture, profile, shared, shipped, without_programs
 
 DISK = HostDisk(esp="PARTUUID=55550001-4444-4444-8444-444444444444", swap="/dev/vgdemo/swap")
 
@@ -36,7 +36,7 @@ def test_either_shipped_profile_can_be_host_of_the_other(
     host: str, container: str, tmp_path: Path, golden: Callable[[str, str], None]
 ) -> None:
     render_host(shipped(host), [Container(shipped(container), Volume(UUID))], tmp_path, disk=DISK)
-    golden(f"render/{host}-with-{container}.txt", picture(tmp_path))
+    golden(f"render/{host}-with-{container}.txt", picture(without_programs(tmp_path)))
 
 
 def test_a_bundle_without_a_seat_finds_its_volume_by_its_label(tmp_path: Path) -> None:
@@ -87,25 +87,25 @@ def test_bundles_of_two_containers_share_only_equal_files(tmp_path: Path) -> Non
 
 
 def test_a_container_without_devices_is_given_its_terminal_alone() -> None:
-    access = device_access(profile(devices={"gpu": False, "input": False}))
+    access = device_access(shared(devices={"gpu": False, "input": False}))
     assert [bind.source for bind in access.binds] == ["/dev/tty0", "/dev/tty8"]
     assert access.allow == ("/dev/tty0", "/dev/tty8")
     assert access.wants == access.after == ()
 
 
 def test_extra_devices_are_bound_and_allowed() -> None:
-    access = device_access(profile(devices={"extra": ["/dev/video0"]}))
+    access = device_access(shared(devices={"extra": ["/dev/video0"]}))
     assert "/dev/video0" in [bind.source for bind in access.binds]
     assert "/dev/video0" in access.allow
 
 
 def test_no_forwarder_runs_where_the_container_hears_udev_itself() -> None:
-    assert "seatsmith-udev-forward@work.service" in device_access(profile()).wants
-    assert "seatsmith-udev-forward@work.service" not in device_access(profile(network={"veth": False})).wants
+    assert "seatsmith-udev-forward@work.service" in device_access(shared()).wants
+    assert "seatsmith-udev-forward@work.service" not in device_access(shared(network={"veth": False})).wants
 
 
 def test_without_a_cable_there_is_no_network_file(tmp_path: Path) -> None:
-    render_host_bundle(profile(network={"veth": False}), tmp_path, host_user="user")
+    render_host_bundle(shared(network={"veth": False}), tmp_path, host_user="user")
     assert not list(tmp_path.rglob("*.network"))
     assert "VirtualEthernet=no\n" in (tmp_path / "etc/systemd/nspawn/work.nspawn").read_text()
 
@@ -118,7 +118,7 @@ def test_without_sound_nothing_of_the_sound_server_is_shared(tmp_path: Path) -> 
 def test_a_name_too_long_for_a_network_interface_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="at most 12 characters"):
         render_host_bundle(profile("development-2"), tmp_path, host_user="user")
-    render_host_bundle(profile("development-2", network={"veth": False}), tmp_path, host_user="user")
+    render_host_bundle(shared("development-2", network={"veth": False}), tmp_path, host_user="user")
 
 
 def test_two_environments_on_one_terminal_are_refused(tmp_path: Path) -> None:
