@@ -89,15 +89,9 @@ def fix_pacman(local: Path, epoch: int) -> None:
 
 
 def fix_portage(database: Path, epoch: int) -> None:
-    """Set the times in portage's database (vdb CONTENTS: ``obj PATH MD5 MTIME``, ``sym A -> B MTIME``).
-
-    BUILD_TIME is of this build where a package was built from source.
-    """
+    """Set the times in portage's database (vdb CONTENTS: ``obj PATH MD5 MTIME``, ``sym A -> B MTIME``)."""
     for package in sorted(database.glob("*/*")):
         remove(package / "metadata")
-        built = package / "BUILD_TIME"
-        if built.exists():
-            rewrite(built, f"{min(int(read(built)), epoch)}\n")
         contents = package / "CONTENTS"
         if not contents.exists():
             continue

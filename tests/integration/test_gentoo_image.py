@@ -69,6 +69,7 @@ def test_what_the_binhost_lacks_is_built_from_source_by_the_locked_files(made: G
     assert made.hello == {"words": "hello, world\n", "polite": "pleased to meet you\n"}
     assert made.members["usr/bin/standin-hello"].mode & 0o111
     assert "var/db/pkg/virtual/pager-1/CONTENTS" in made.members
+    assert "var/db/pkg/virtual/pager-1/BINPKGMD5" not in made.members, "it is another in each build"
 
 
 def test_what_only_building_takes_is_locked_and_stays_out_of_the_image(made: GentooImage) -> None:

@@ -47,6 +47,8 @@ def main() -> None:
                 # portage cannot take itself away while it runs; that of the stage3 can
                 words = [f"--root={TARGET}", "--color=n", "--quiet", "--unmerge", *request["unwanted"]]
                 inside(beside, ["emerge", *words], request, place, target=image)
+    for atom in request["builds"]:
+        forget_build(image / "var/db/pkg" / atom.lstrip("="))
     configure(image, request, place / "gentoo/portage")
     for name in MOUNTED:
         (image / name).mkdir(mode=0o700, exist_ok=True)
@@ -68,6 +70,12 @@ def build(root: Path, request: dict[str, Any], place: Path) -> None:
     words = ["emerge", *(o for o in OPTIONS if o != "--usepkgonly"), "--usepkg", "--oneshot"]
     inside(root, [*words, *request["builds"]], request, place)
     inside(root, ["gpgconf", "--homedir", request["signing"], "--kill", "all"], request, place)
+
+
+def forget_build(record: Path) -> None:
+    """Take the build's time out of portage's record of a package that was built from source just now."""
+    (record / "BUILD_TIME").write_text(f"{os.environ['SOURCE_DATE_EPOCH']}\n")
+    (record / "BINPKGMD5").unlink(missing_ok=True)  # of the gpkg, which holds that time and a signature
 
 
 def unpack(stage: Path, root: Path) -> None:
