@@ -1,0 +1,50 @@
+"""Can an environment of a running seat be replaced, and taken back, with the kernel's own volumes?
+
+`seatsmith provision` runs on the seat, on the disk that it runs from: with device-mapper, udev and lvm2. It
+takes minutes, since Python starts slowly in an emulated guest: `make provision-test` runs it.
+"""
+
+from collections.abc import Iterator
+
+import pytest
+
+from builder.tools import ensure_tools
+from tests.support.liveseat import FOLDER, LONG, SECRET, YES, LiveSeat, live_seat
+
+pytestmark = pytest.mark.live
+
+SETTINGS = "/etc/systemd/nspawn/work.nspawn"
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveSeat]:
+    with live_seat(tmp_path_factory.mktemp("live"), ensure_tools()) as seat:
+        yield seat
+
+
+def test_a_container_of_the_running_host_is_replaced_and_taken_back(live: LiveSeat) -> None:
+    host = live.machine.host
+    host.succeed(f"head -c 300000 /dev/urandom >{FOLDER}/home/kept && chown 1000:70000 {FOLDER}/home/kept")
+    settings, kept = host.succeed(f"cat {SETTINGS}"), live.kept()
+    assert "kept" in kept
+    said = live.refused("env", "work", "--passphrase-file", SECRET, "--for-tests", *YES)
+    assert "work is in use: its volume is open as work" in said
+    live.stop()
+    done = live.provision("env", "work", "--passphrase-file", SECRET, "--for-tests", *YES)
+    assert (done["image"], done["resumed"]) == ("2-standin", None)
+    assert done["hosts"] == ["the files that private has for work were renewed"]
+    live.start()
+    assert (live.version(), live.kept()) == ("2", kept)
+    host.succeed(
+        "test ! -e /sys/class/net/ve-work && test ! -e /etc/systemd/network/50-seat-ve-work.network"
+    )
+    assert host.succeed(f"cat {SETTINGS}") != settings
+    live.stop()
+    assert live.provision("rollback", "work", *YES)["verb"] == "rollback"
+    live.start()
+    assert (live.version(), live.kept()) == ("1", kept)
+    host.succeed("test -e /sys/class/net/ve-work", timeout=LONG)
+    assert host.succeed(f"cat {SETTINGS}") == settings
+    found = host.succeed("lvs --noheadings -o lv_name vglive").split()
+    assert sorted(found) == ["private", "swap", "work", "work.previous"]
+    host.succeed("vgck vglive")
