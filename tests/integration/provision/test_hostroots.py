@@ -202,7 +202,7 @@ def test_an_interrupted_switch_is_finished_with_the_hosts_files(bench: Bench) ->
 
 def test_changing_to_and_fro_loses_no_space_and_breaks_up_no_volume(bench: Bench) -> None:
     image, free, pieces = bench.new_image("work", "2"), [], []
-    for n in range(5):
+    for n in range(4):
         isolate(bench, "strict" if n % 2 else "shared").replace("work", image)
         with bench.opened() as disk:
             free.append(free_extents(disk))
