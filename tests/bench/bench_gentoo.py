@@ -32,7 +32,7 @@ def bench() -> list[tuple[str, str]]:
     project = find_project(Path(__file__))
     lock = obtain_lock(project, load_profile(project, PROFILE), Source.STANDIN, locked=False)
     fetch(project, lock)
-    with tempfile.TemporaryDirectory(dir=cache_home(), prefix="bench.") as scratch:
+    with tempfile.TemporaryDirectory(dir=cache_home(), prefix="b.") as scratch:
         return [
             (f"{PROFILE}: packages", str(len(lock.packages()))),
             *builds(project, lock, tools, Path(scratch)),
@@ -42,7 +42,7 @@ def bench() -> list[tuple[str, str]]:
 def builds(project: Project, lock: Lock, tools: Tools, place: Path) -> list[tuple[str, str]]:
     """A full build, one where nothing and one where a file changed, and emerge by itself."""
     copy = checkout(project, place / "checkout")
-    caches = place / "caches/seatsmith"
+    caches = place / "c/seatsmith"  # short: a path of gpg's socket has 107 bytes at most
     caches.mkdir(parents=True)
     for name in SHARED:
         (caches / name).symlink_to(project.cache / name)
