@@ -133,7 +133,7 @@ class Audio(Section):
     server: AudioServer = AudioServer.PULSEAUDIO
     """On a host: the server that runs there. In a container: the kind of its client."""
     microphone: Bool = False
-    """Whether a container may record."""
+    """Whether a container may record. With `isolation: shared` it can in any case."""
 
 
 class Devices(Section):
@@ -238,7 +238,7 @@ class Profile(Section):
     """Bring a kernel, an initrd and a UKI, so that the environment can be the host of a seat.
 
     Follows `role: host`, where it is true."""
-    isolation: Isolation = Isolation.SHARED
+    isolation: Isolation = Isolation.STRICT
     """How far a container is kept from the others' keyboard and screen."""
     display: Display = Field(default_factory=Display)
     users: list[User] = Field(default_factory=list)

@@ -192,7 +192,7 @@ def test_a_wheel_turns_by_its_fine_steps_too(guest: BrokerGuest) -> None:
 def test_a_touch_screen_is_cloned_as_it_is_and_fingers_are_lifted_at_a_switch(guest: BrokerGuest) -> None:
     guest.plug("multitouch", "touchscreen")
     shapes = guest.python(SHAPES).splitlines()
-    assert len(shapes) == 3
+    assert len(shapes) > len(TERMINALS), "the real one, and one for each environment"
     assert len(set(shapes)) == 1, "the same axes, buttons, properties, identity and name"
     guest.go(ALPHA)
     guest.record()

@@ -39,6 +39,10 @@ def test_the_bundle_of_a_container_is_as_reviewed(
     golden(f"render/work-{isolation}.txt", picture(without_programs(tmp_path)))
 
 
+def test_a_container_is_strict_where_its_profile_says_nothing() -> None:
+    assert profile().isolation == "strict"
+
+
 def test_user_ids_of_two_terminals_never_overlap() -> None:
     terminals = [vt for vt in range(2, 64) if vt != 7]
     bases = [uid_base(strict(display={"vt": vt})) for vt in terminals]
