@@ -21,7 +21,7 @@ class Disagreement:
 def disagreements(data: dict[str, Any], *, part: bool = False) -> list[Disagreement]:
     """All there are. A ``part`` is completed by what extends it, so what it lacks is no error."""
     found = [*display(data, part=part), *users(data), *packages(data), *repositories(data), *services(data)]
-    found += [*host(data), *lists_without_repetition(data)]
+    found += [*host(data), *isolation(data, part=part), *lists_without_repetition(data)]
     return found + ([] if part else [*session(data), *distribution(data)])
 
 
@@ -121,6 +121,17 @@ def repositories(data: Any) -> Iterator[Disagreement]:
     for key, what in (("name", "repository"), ("url", "repository URL")):
         yield from twice(
             ((("repositories", i, key), r[key]) for i, r in found if isinstance(r.get(key), str)), what
+        )
+
+
+def isolation(data: Any, *, part: bool) -> Iterator[Disagreement]:
+    """Abstract sockets of the host, its X server's among them, are part of the network."""
+    mode = at(data, "isolation")
+    if at(data, "network", "veth") is False and mode != "shared" and not (part and mode is None):
+        yield Disagreement(
+            ("network", "veth"),
+            "isolation: strict, the default, needs a network of its own; leave this line away, or say"
+            " isolation: shared",
         )
 
 

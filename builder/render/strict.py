@@ -8,7 +8,6 @@ import json
 from importlib import resources
 from pathlib import Path
 
-from builder.errors import InputError
 from builder.profile import Profile
 from builder.profile.model import AudioServer
 from builder.render.access import GPU, Bind, DeviceAccess
@@ -38,13 +37,7 @@ def devices_unit(profile: Profile) -> str:
 
 
 def strict_access(profile: Profile) -> DeviceAccess:
-    """Nodes of its own, which belong to its own users. Raises InputError for what would undo the rest."""
-    if not profile.network.veth:
-        raise InputError(
-            f"profile {profile.name}: isolation: strict needs a network of its own: abstract sockets of the"
-            " host, its X server's among them, are part of the network",
-            hint="write network.veth: true, or isolation: shared",
-        )
+    """Nodes of its own, which belong to its own users."""
     place = f"{NODES}/{profile.machine}"
     terminal = f"/dev/tty{profile.display.vt}"
     # tty0: LightDM looks there for terminals; its own serves for that and cannot switch to others

@@ -191,6 +191,8 @@ STRINGS = [
 
 RULES = [
     ("display: {vt: 7}\n", 1, 15, "VT 7 is the host's; accepted for a container: 2 to 6 and 8 to 63"),
+    ("network: {veth: false}\n", 1, 17, "isolation: strict, the default, needs a network of its own"),
+    ("isolation: strict\nnetwork: {veth: false}\n", 2, 17, "needs a network of its own"),
     ("display: {autologin: bob}\n", 1, 22, "there is no user 'bob'; the profile has no users"),
     ("users: [{name: al}]\ndisplay: {autologin: bob}\n", 2, 22, "there is no user 'bob'; accepted: 'al'"),
     ("users: [{name: al}, {name: al}]\n", 1, 28, "user 'al' is there twice"),

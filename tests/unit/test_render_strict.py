@@ -10,7 +10,6 @@ import pytest
 
 from builder.broker import nodes, shapes
 from builder.broker.environments import PLACE, load_environments
-from builder.errors import InputError
 from builder.profile import Profile
 from builder.render import render_host_bundle
 from builder.render import strict as strict_mode
@@ -144,12 +143,6 @@ def test_without_sound_it_is_given_none(tmp_path: Path) -> None:
     text = picture(bundle(tmp_path, audio={"server": "none"}))
     assert "pulse" not in text
     assert "pipewire" not in text
-
-
-def test_a_strict_container_on_the_hosts_network_is_refused() -> None:
-    with pytest.raises(InputError, match="needs a network of its own") as caught:
-        device_access(strict(network={"veth": False}))
-    assert "isolation: shared" in (caught.value.hint or "")
 
 
 def test_a_shared_container_has_nothing_of_all_this(tmp_path: Path) -> None:
