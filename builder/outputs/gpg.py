@@ -47,9 +47,11 @@ class Keyring:
     agent: bool = True
 
     def gpg(self, argv: Sequence[Arg], *, stdin: bytes | None = None, check: bool = True) -> Result:
-        words: list[Arg] = ["gpg", "--homedir", self.home, "--batch", "--no-tty"]
+        # a home with an agent stays where it is: another one put there would find the first one's agent
+        home, options = (self.home, []) if self.agent else self.tools.gnupg_home(self.home)
+        words: list[Arg] = ["gpg", "--homedir", home, "--batch", "--no-tty"]
         words += [*([] if self.agent else ["--no-autostart"]), *argv]
-        return self.tools.run(words, stdin=stdin, network=False, check=check)
+        return self.tools.run(words, stdin=stdin, network=False, check=check, options=options)
 
     def secret_keys(self) -> list[str]:
         """Fingerprints of the primary keys whose secret part is here."""

@@ -9,6 +9,7 @@ import pytest
 
 from builder.errors import InputError, TrustError
 from builder.outputs.checksums import write_checksums
+from builder.outputs.gpg import Keyring
 from builder.outputs.sign import Verdict, check_signature, sign_checksums, sign_file
 from builder.outputs.verify import Report, verify_directory
 from builder.tools import Tools
@@ -36,6 +37,19 @@ def test_a_signed_result_is_believed(signed: Path, release: TestKey) -> None:
     assert report.signature is not None
     assert report.signature.fingerprint == release.fingerprint
     assert (report.profile, report.version, report.source) == ("work", "2026.11.01", "upstream")
+
+
+def test_keys_are_read_below_a_path_that_no_socket_could_have(
+    tools: Tools, release: TestKey, tmp_path: Path
+) -> None:
+    """107 bytes at most (unix(7)): the cache may lie deeper, and gpg wants its agent's socket in its home."""
+    home = tmp_path.joinpath(*["a-long-name-of-a-directory"] * 5)
+    home.mkdir(parents=True, mode=0o700)
+    ring = Keyring(tools, home, agent=False)
+    ring.gpg(["--import"], stdin=release.public.read_bytes())
+    ring.gpg(["--import-ownertrust"], stdin=f"{release.fingerprint}:6:\n".encode())
+    ring.gpg(["--check-trustdb"])
+    assert [key.fingerprint for key in ring.public_keys()] == [release.fingerprint]
 
 
 def test_an_unsigned_result_is_refused_unless_asked_for(tmp_path: Path, release: TestKey) -> None:
