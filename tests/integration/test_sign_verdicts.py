@@ -42,7 +42,7 @@ def test_a_signed_result_is_believed(signed: Path, release: TestKey) -> None:
 def test_keys_are_read_below_a_path_that_no_socket_could_have(
     tools: Tools, release: TestKey, tmp_path: Path
 ) -> None:
-    """107 bytes at most (unix(7)): the cache may lie deeper, and gpg wants its agent's socket in its home."""
+    """107 bytes at most (unix(7)): a cache may lie deeper, and gpg wants a socket in its home."""
     home = tmp_path.joinpath(*["a-long-name-of-a-directory"] * 5)
     home.mkdir(parents=True, mode=0o700)
     ring = Keyring(tools, home, agent=False)
