@@ -78,6 +78,8 @@ doctor: setup ## Tell what this machine can do
 ##@ Development
 test: setup ## Run the linters and the whole test suite
 	@ci/test $(ARGS)
+test-long: setup ## Run the tests that take too long for the gate, and that need nothing else
+	@$(VENV)/bin/pytest -m long $(ARGS)
 test-registry: setup ## Test publishing to an OCI registry, with Debian's docker-registry (fetched by apt)
 	@$(VENV)/bin/pytest -m registry tests/integration/test_registry.py $(ARGS)
 lint: setup ## Run the linters alone
@@ -97,4 +99,4 @@ help: ## Show this help
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
 		/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-.PHONY: sign release publish ci image lock verify check seat boot-test isolation-test run doctor test test-registry lint hooks bench clean setup help installer provision provision-test
+.PHONY: sign release publish ci image lock verify check seat boot-test isolation-test run doctor test test-long test-registry lint hooks bench clean setup help installer provision provision-test

@@ -4,6 +4,8 @@ import pytest
 
 from tests.support.gentooimage import GentooImage, make_gentoo_image
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> GentooImage:

@@ -200,6 +200,7 @@ def test_an_interrupted_switch_is_finished_with_the_hosts_files(bench: Bench) ->
     check_root(bench)
 
 
+@pytest.mark.long
 def test_changing_to_and_fro_loses_no_space_and_breaks_up_no_volume(bench: Bench) -> None:
     image, free, pieces = bench.new_image("work", "2"), [], []
     for n in range(4):
