@@ -57,11 +57,11 @@ class Rule:
         return None
 
     def hazard(self, text: str) -> str | None:
-        """What no place takes: control characters, ``%``, look-alikes, options in disguise, over-length."""
+        """What no place takes: control characters, odd spaces, ``%``, options in disguise, over-length."""
         if len(text) > self.longest:
             return f"{shown(text)} is longer than {self.longest} characters"
         for character in text:
-            if unicodedata.category(character) in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"):
+            if not character.isprintable():  # controls, formats, unassigned, separators but the plain space
                 return f"contains {character_name(character)}"
         if "%" in text:
             return f"{shown(text)} contains '%', which systemd would expand"

@@ -107,7 +107,7 @@ def likely(rule: Rule) -> st.SearchStrategy[str]:
         place = at % (len(text) + 1)
         return text[:place] + what + text[place:]
 
-    odd = st.sampled_from([*string.printable, "\x00", "\u2028", "а", "%", "..", "\x1b", ""])
+    odd = st.sampled_from([*string.printable, "\x00", "\xa0", "\u2028", "а", "%", "..", "\x1b", ""])
     return start | st.builds(alter, start, st.integers(0, 50), odd)
 
 
