@@ -21,7 +21,7 @@ from builder.run import run
 from builder.tools import Tools
 
 Say = Callable[[str], None]
-CHECK_TIMEOUT = 600.0  # seconds after which a check that hangs is ended
+CHECK_TIMEOUT = 900.0  # seconds after which a check is ended; longer than any wait in it, which can say more
 BOOT = "boot"
 
 

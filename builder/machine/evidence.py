@@ -104,6 +104,8 @@ class Evidence:
                 self.record.logs[f"journal of {desktop.name}"] = last_lines(desktop.shell)
                 log = desktop.shell.run("tail -n 40 /var/log/Xorg.0.log", timeout=20).output
                 self.record.logs[f"X server of {desktop.name}"] = log
+                jobs = desktop.shell.run("systemctl list-jobs --no-pager", timeout=20).output
+                self.record.logs[f"what {desktop.name} waits for"] = jobs
 
 
 def last_lines(shell: Shell) -> str:
