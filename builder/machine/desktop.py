@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import time
 from collections.abc import Callable
 
 from builder.machine.errors import Unmet
@@ -9,6 +10,7 @@ from builder.machine.machine import Machine
 from builder.machine.shell import WAIT, Shell, until
 from builder.machine.subject import EnvironmentFacts
 
+AGAIN = 5.0  # seconds after which a person presses Ctrl+Alt+F… again
 TYPED = "/run/seatsmith-typed"
 # Writes down what a full-screen terminal is sent: letters as they are, clicks as xterm's SGR mouse reports,
 # ESC [ < button ; column ; row M.
@@ -83,14 +85,19 @@ class Desktop:
     def switch_to(self, *, insist: bool = False, timeout: float = 60.0) -> None:
         """Press Ctrl+Alt+F… as a person would, and wait for the terminal to change.
 
-        With ``insist`` press again and again, as somebody does whose keyboard has only just been plugged in.
+        A person who sees nothing happen presses again after a while: an X server that has just been shown hears
+        no key before it has opened its devices, a second later under emulation. With ``insist`` press at once
+        again and again, as somebody does whose keyboard has only just been plugged in.
         """
-        if not insist and not self.active:
-            self.machine.send_key(f"ctrl-alt-f{self.vt}")
+        pressed = -AGAIN
 
         def there() -> bool:
-            if insist and not self.active:
+            nonlocal pressed
+            if self.active:
+                return True
+            if insist or time.monotonic() - pressed >= AGAIN:
                 self.machine.send_key(f"ctrl-alt-f{self.vt}")
+                pressed = time.monotonic()
             return self.active
 
         until(there, f"Ctrl+Alt+F{self.vt} brings {self.name}'s terminal", timeout=timeout, poll=0.2)
