@@ -86,8 +86,8 @@ class Desktop:
         """Press Ctrl+Alt+F… as a person would, and wait for the terminal to change.
 
         A person who sees nothing happen presses again after a while: an X server that has just been shown
-        hears no key before it has opened its devices, a second later under emulation. With ``insist`` press at
-        once again and again, as somebody does whose keyboard has only just been plugged in.
+        hears no key before it has opened its devices, a second later under emulation. With ``insist`` press
+        at once again and again, as somebody does whose keyboard has only just been plugged in.
         """
         pressed = -AGAIN
 
