@@ -15,6 +15,7 @@ from builder.isolation.verdict import Attempt, Result, Verdict
 from builder.machine.evidence import PICTURES, CheckRecord, Picture
 
 SHOWN = 40  # ways that the report lists for one row
+IN_A_LOG = 120  # columns of a table that no terminal limits
 COLOURS = {Verdict.BLOCKED: "green", Verdict.OPEN: "red", Verdict.NOT_PROVEN: "yellow"}
 
 
@@ -57,13 +58,15 @@ def control_text(attempt: Attempt) -> str:
 def table(results: Sequence[Result], *, width: int | None = None) -> str:
     """For each container what its root tried, what came of it, and whether the control works."""
     console = Console(width=width, highlight=False)
+    if width is None and not console.is_terminal:
+        console.width = IN_A_LOG
     with console.capture() as capture:
         for name in dict.fromkeys(result.environment for result in results):
             mine = [result for result in results if result.environment == name]
             mode = "strict" if mine[0].strict else "shared"
             shown = Table(title=f"root in {name} ({mode}) can …", title_justify="left", box=None)
             for heading in ("", "tried", "result", "refused with", "control"):
-                shown.add_column(heading, no_wrap=heading != "")
+                shown.add_column(heading, no_wrap=heading != "", min_width=0 if heading else 36)
             group = ""
             for result in mine:
                 if result.group != group:
