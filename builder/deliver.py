@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from builder.distro import backend
-from builder.errors import InputError
 from builder.files import atomic_path, json_digest, linked, write_json
 from builder.image import (
     Artifacts,
@@ -156,16 +155,3 @@ def is_current(state: Path, identity: dict[str, str], place: Path) -> bool:
         return bool(noted["identity"] == identity and noted["files"] == stamps(place))
     except (OSError, ValueError, KeyError, TypeError):
         return False
-
-
-def result_file(project: Project, name: str, suffix: str) -> Path:
-    """The file of a profile's result that ends so, such as ``_x86-64.tar.zst``.
-
-    Raises InputError where the profile has not been built.
-    """
-    found = sorted((project.dist / name).glob(f"{name}_*{suffix}"))
-    if len(found) != 1:
-        raise InputError(
-            f"{project.dist / name} holds no {suffix}", hint=f"build it: seatsmith image {name}"
-        )
-    return found[0]

@@ -23,7 +23,6 @@ from builder.profile.checks import ProfileName
 from builder.profile.model import Distribution
 from builder.sources import STANDIN_SCHEME, Source
 
-FORMAT = 1
 MAX_LOCK = 64 << 20  # bytes; one of a thousand packages has 0.4 MiB
 MAX_FILE = 1 << 40  # bytes
 RENEW = "renew it with: seatsmith lock PROFILE"

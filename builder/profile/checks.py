@@ -100,7 +100,6 @@ PART_NAME = Rule(
     example="_desktop",
     longest=32,
 )
-PartName = Annotated[str, PART_NAME]
 
 
 def locale_why(text: str) -> str | None:

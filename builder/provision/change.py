@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from uuid import uuid4
 
-from builder.errors import BusyError, InputError
+from builder.errors import InputError
 from builder.profile import Profile
 from builder.provision.bootfiles import BootFiles, kernel_of, point_entry, remove_stale_kernels
 from builder.provision.hostroots import HostRoots, digests_of
@@ -46,13 +46,7 @@ class Change:
     @contextlib.contextmanager
     def recorded(self, verb: str, name: str, **data: object) -> Iterator[None]:
         """Keep a change in the journal; one of another kind that was interrupted must be finished first."""
-        pending = self.disk.journal.unfinished
-        if pending and (pending.verb, pending.data.get("environment")) != (verb, name):
-            other = pending.data.get("environment", "")
-            raise BusyError(
-                f"a run of `provision {pending.verb} {other}` on this disk was interrupted",
-                hint=f"finish it by running it again, or undo it: seatsmith provision rollback {other}",
-            )
+        pending = self.disk.interrupted(verb, name)
         if pending:
             self.run = pending.id
         else:

@@ -17,7 +17,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from builder import ui
-from builder.errors import BusyError, InputError, TrustError
+from builder.errors import InputError, TrustError
 from builder.provision.accounts import Hashes, edits_for, hashes_in, users_of
 from builder.provision.apply import image_id, image_tags
 from builder.provision.bootfiles import BootFiles, entry_of, kernel_of, point_entry, remove_stale_kernels
@@ -39,20 +39,6 @@ from builder.volume.lvm import EXTENT, Segment
 from builder.volume.xts import Written
 
 VERB = "env"
-
-
-def unfinished(disk: SeatDisk, name: str) -> Run | None:
-    """The interrupted replacement of this environment. Raises BusyError for one of another."""
-    run = disk.journal.unfinished
-    if run is None:
-        return None
-    if run.verb == VERB and run.data.get("environment") == name:
-        return run
-    other = run.data.get("environment", "")
-    raise BusyError(
-        f"a run of `provision {run.verb} {other}` on this disk was interrupted",
-        hint=f"finish it by running it again, or undo it: seatsmith provision rollback {other}",
-    )
 
 
 def replace_environment(disk: SeatDisk, job: Job, *, tools: Tools, scratch: Path) -> Report:
@@ -78,7 +64,7 @@ class Replacement:
         self.old: Filesystem | None = None
 
     def perform(self) -> Report:
-        pending = unfinished(self.disk, self.job.name)
+        pending = self.disk.interrupted(VERB, self.job.name)
         if pending and self.switched(pending):
             self.report = Report(pending.id, resumed="switched")
             if self.new in self.disk.names:

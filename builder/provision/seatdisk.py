@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from builder.errors import InputError, TrustError
-from builder.provision.journal import Journal
+from builder.errors import BusyError, InputError, TrustError
+from builder.provision.journal import Journal, Run
 from builder.seat.plan import ID_GROUPS
 from builder.tools import Tools
 from builder.volume import gpt, luks, lvmcommit
@@ -92,6 +92,20 @@ class SeatDisk:
             tag.removeprefix(TAG).split("=", 1) for tag in self.volume(name).tags if tag.startswith(TAG)
         )
         return {pair[0]: pair[1] for pair in pairs if len(pair) == 2}
+
+    def interrupted(self, verb: str, name: str) -> Run | None:
+        """The run of this change of this environment that was interrupted, to be taken up.
+
+        Raises BusyError where another change was: that one must be finished first.
+        """
+        run = self.journal.unfinished
+        if run is None or (run.verb, run.data.get("environment")) == (verb, name):
+            return run
+        other = run.data.get("environment", "")
+        raise BusyError(
+            f"a run of `provision {run.verb} {other}` on this disk was interrupted",
+            hint=f"finish it by running it again, or undo it: seatsmith provision rollback {other}",
+        )
 
     def commit(self) -> None:
         """Make the changed description of the volume group the valid one."""
