@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 from builder.errors import InputError, MachineError, TrustError
 from builder.provision.seatdisk import SeatDisk
 from builder.volume import luks
-from builder.volume.ext4read import Read
+from builder.volume.read import Read
 
 MAGIC = b"SEATSMITH LUKS HEADER 1\n"
 LARGEST = 64 << 20  # bytes of a backup; more is none

@@ -2,7 +2,7 @@
 
 import secrets
 import string
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +16,8 @@ from builder.volume.ext4read import Filesystem, decrypting
 from builder.volume.keys import wipe
 from builder.volume.lvm import LogicalVolume
 from builder.volume.medium import Medium
+from builder.volume.read import Read
 from builder.volume.target import marked_as
-
-Read = Callable[[int, int], bytes]
 
 SEAT_PREFIX = "seat-"  # of the name of the partition with the volume group
 NEW, PREVIOUS = ".new", ".previous"  # ends of the names of an environment's other volumes

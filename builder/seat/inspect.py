@@ -2,7 +2,6 @@
 
 import os
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,9 +11,8 @@ from builder.tools import Tools
 from builder.volume import cipher, gpt, luks, lvm
 from builder.volume.ext4read import Filesystem, decrypting
 from builder.volume.keys import wipe
+from builder.volume.read import Read
 from builder.volume.target import look_at, marked_as
-
-Read = Callable[[int, int], bytes]
 
 SEAT_PARTITION = re.compile(r"seat-([a-z0-9-]+)")
 SWAP_MAGIC_AT, SWAP_MAGIC = 4086, b"SWAPSPACE2"

@@ -15,7 +15,8 @@ from typing import BinaryIO
 
 from builder.errors import InputError
 from builder.tools import Tools
-from builder.volume.ext4read import Entry, Filesystem, Read
+from builder.volume.ext4read import Entry, Filesystem
+from builder.volume.read import Read
 from builder.volume.traces import data_extents
 
 BLOCK = 4096

@@ -9,14 +9,13 @@ import hashlib
 import stat
 import struct
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from uuid import UUID
 
 from builder.errors import InputError
 from builder.volume.cipher import Sectors
-
-Read = Callable[[int, int], bytes]
+from builder.volume.read import Read
 
 ROOT_INODE = 2
 _MAGIC, _EXTENTS_MAGIC = 0xEF53, 0xF30A

@@ -2,11 +2,11 @@
 
 import struct
 import zlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from uuid import UUID
 
 from builder.errors import InputError
+from builder.volume.read import Read
 
 ESP = UUID("c12a7328-f81f-11d2-ba4b-00a0c93ec93b")
 LINUX_LVM = UUID("e6d6d379-f507-44c2-a23c-238f2a3df928")
@@ -21,7 +21,6 @@ _ENTRY = struct.Struct("<16s16sQQQ72s")
 _SIGNATURE = b"EFI PART"
 _REVISION = 0x10000
 
-Read = Callable[[int, int], bytes]
 Write = tuple[int, bytes]  # offset on the disk, data
 
 

@@ -4,7 +4,6 @@ import hashlib
 import json
 import re
 import struct
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -15,14 +14,13 @@ from builder.run import ProgramError
 from builder.tools import Tools
 from builder.volume.cipher import KEY_SIZE, SECTOR
 from builder.volume.keys import as_fd, wipe
+from builder.volume.read import Read
 
 HEADER_SIZE = 16 << 20  # cryptsetup's default data offset; the payload follows
 CIPHER = "aes-xts-plain64"
 SECOND_HEADER = 0x4000  # where the copy is when each JSON area has 12 KiB, cryptsetup's default
 
 _BINARY = struct.Struct(">6sHQQ48s32s64s40s48sQ184s64s")
-
-Read = Callable[[int, int], bytes]
 
 
 class Pbkdf(StrEnum):

@@ -7,12 +7,13 @@ metadata area begins at 4096 and reaches to the first extent at 1 MiB: a header 
 import re
 import struct
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from builder.errors import InputError
 from builder.volume import lvmtext
+from builder.volume.read import Read
 
 SECTOR = 512
 EXTENT = 4 << 20
@@ -24,8 +25,6 @@ AREA_SIZE = FIRST_EXTENT - AREA_AT
 _CRC_SEED = 0xF597A6CF  # INITIAL_CRC in lvm2's lib/misc/crc.h
 _AREA_MAGIC = b" LVM2 x[5A%r0N*>"
 _RAW_LOCATION = struct.Struct("<QQII")
-
-Read = Callable[[int, int], bytes]
 
 # What lvm2's validate_name() and apply_lvname_restrictions() refuse (lib/misc/lvm-string.c)
 _CHARACTERS = re.compile(r"[A-Za-z0-9+_.-]+")

@@ -8,15 +8,14 @@ The text is changed as it was found rather than made anew: what lvm2 or a person
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from builder.errors import BusyError, InputError
 from builder.volume import lvm, lvmtext
 from builder.volume.lvm import SECTOR, Segment, VolumeGroup
-
-Read = Callable[[int, int], bytes]
+from builder.volume.read import Read
 
 
 class Medium(Protocol):

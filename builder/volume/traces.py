@@ -8,12 +8,12 @@ has not found that there is nothing.
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from builder.errors import MachineError
+from builder.volume.read import Read
 
-Read = Callable[[int, int], bytes]
 Range = tuple[int, int]  # first byte, end
 
 WHOLE = 4 << 30  # a place of a disk up to this size is read as a whole: some seconds

@@ -18,13 +18,14 @@ from builder.volume import ext4, gpt, lvm, lvmtext, xts
 from builder.volume.cipher import KEY_SIZE, SECTOR, Sectors
 from builder.volume.keys import MODHEX, as_fd, recovery_key, volume_key, wipe
 from builder.volume.medium import Medium
+from builder.volume.read import Read
 
 MIB = 1 << 20
 PV_ID = "abcdef-0123-4567-89ab-cdef-0123-456789"
 VG_ID = "fedcba-3210-7654-ba98-fedc-3210-987654"
 
 
-def reader(image: bytes, base: int = 0) -> gpt.Read:
+def reader(image: bytes, base: int = 0) -> Read:
     return lambda offset, length: image[base + offset : base + offset + length]
 
 

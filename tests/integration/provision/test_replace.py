@@ -17,9 +17,10 @@ from builder.provision.keep import Kept
 from builder.provision.replace import replace_environment
 from builder.provision.seatdisk import opened
 from builder.tools import Tools
-from builder.volume import ext4, ext4read, luks
+from builder.volume import ext4, luks
 from builder.volume.cipher import Sectors
 from builder.volume.ext4read import Filesystem
+from builder.volume.read import Read
 from tests.integration.provision.conftest import FreshBench
 from tests.integration.provision.test_crash import free_extents
 from tests.support import lvm2
@@ -210,7 +211,7 @@ def make(tools: Tools, path: Path, feed: ext4.Feed) -> None:
     ext4.make(tools, path, 112 << 20, feed, uuid=seed, hash_seed=seed, label="x", epoch=1700000000)
 
 
-def reader(f: BinaryIO) -> ext4read.Read:
+def reader(f: BinaryIO) -> Read:
     def read(offset: int, length: int) -> bytes:
         f.seek(offset)
         return f.read(length)
