@@ -9,22 +9,16 @@ others, ACLs among them, afterwards.
 import io
 import os
 import stat
-import struct
 import tarfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from builder.errors import InputError
 from builder.tools import Tools
+from builder.volume.ext4inode import device_number, extended_attributes, modified
 from builder.volume.ext4read import Entry, Filesystem
 
-FROM_TAR = "security.capability"
-
-_EA_MAGIC = 0xEA020000
-_EA_ENTRY = struct.Struct("<BBHIII")  # name length, prefix, value offset, value inode, value size, hash
-_PREFIXES = {1: "user.", 4: "trusted.", 6: "security.", 7: "system."}
-_ACLS = {2: "system.posix_acl_access", 3: "system.posix_acl_default"}
-_ACL_WITH_ID = (0x02, 0x08)  # ACL_USER, ACL_GROUP
+FROM_TAR = "security.capability"  # the one extended attribute that mkfs.ext4 takes from a tar
 
 
 class Kept:
@@ -73,7 +67,7 @@ class Kept:
         seconds, nanoseconds = modified(raw)
         info.mtime = seconds
         headers = {"mtime": f"{seconds}.{nanoseconds:09}"} if nanoseconds else {}
-        if capability := self.attributes(raw).get(FROM_TAR):
+        if capability := extended_attributes(raw, self._filesystem.block).get(FROM_TAR):
             headers[f"SCHILY.xattr.{FROM_TAR}"] = capability.decode("utf-8", "surrogateescape")
         info.pax_headers = headers
         content: io.RawIOBase | None = None
@@ -106,7 +100,8 @@ class Kept:
         with image.open("rb") as f:
             new = Filesystem(lambda offset, length: os.pread(f.fileno(), length, offset))
             for entry in self.entries():
-                values = self.attributes(self._filesystem.raw_inode(entry.inode.number))
+                raw = self._filesystem.raw_inode(entry.inode.number)
+                values = extended_attributes(raw, self._filesystem.block)
                 values.pop(FROM_TAR, None)
                 if not values:
                     continue
@@ -121,21 +116,6 @@ class Kept:
             said = tools.run(["debugfs", "-w", "-f", script, image]).stderr.decode(errors="replace")
             if wrong := [line for line in said.splitlines() if line and not line.startswith("debugfs")]:
                 raise InputError(f"extended attributes of kept files cannot be set: {wrong[0]}")
-
-    def attributes(self, raw: bytes) -> dict[str, bytes]:
-        """Extended attributes of an inode, those in it and those in a block of its own."""
-        found: dict[str, bytes] = {}
-        extra = struct.unpack_from("<H", raw, 128)[0] if len(raw) > 130 else 0
-        start = 128 + extra
-        if extra and start + 4 <= len(raw) and struct.unpack_from("<I", raw, start)[0] == _EA_MAGIC:
-            found |= parse_attributes(raw[start + 4 :], 0)
-        number = struct.unpack_from("<I", raw, 104)[0] | struct.unpack_from("<H", raw, 118)[0] << 32
-        if number:
-            block = self._filesystem.block(number)
-            if struct.unpack_from("<I", block)[0] != _EA_MAGIC:
-                raise InputError("the ext4 filesystem is damaged (extended attributes)")
-            found |= parse_attributes(block, 32)
-        return found
 
 
 class Content(io.RawIOBase):
@@ -155,50 +135,3 @@ class Content(io.RawIOBase):
             size -= len(parts[-1])
             self._rest = self._rest[len(parts[-1]) :]
         return b"".join(parts)
-
-
-def parse_attributes(area: bytes, at: int) -> dict[str, bytes]:
-    """Entries from byte ``at`` of an area, whose values' offsets count from its start."""
-    found = {}
-    while at + _EA_ENTRY.size <= len(area) and area[at : at + 4] != bytes(4):
-        length, prefix, offset, inode, size, _ = _EA_ENTRY.unpack_from(area, at)
-        name = area[at + _EA_ENTRY.size :][:length].decode(errors="surrogateescape")
-        value = area[offset : offset + size]
-        if inode or len(value) != size:
-            raise InputError(f"extended attribute {name!r} is stored in a way that is not read here")
-        if prefix in _ACLS:
-            found[_ACLS[prefix]] = acl(value)
-        elif prefix in _PREFIXES and not (prefix == 7 and name == "data"):
-            found[_PREFIXES[prefix] + name] = value
-        at += -(-(_EA_ENTRY.size + length) // 4) * 4
-    return found
-
-
-def acl(stored: bytes) -> bytes:
-    """An ACL as getxattr(2) gives it, from ext4's shorter form (fs/ext4/acl.h)."""
-    out, at = struct.pack("<I", 2), 4
-    while at + 4 <= len(stored):
-        tag, permissions = struct.unpack_from("<HH", stored, at)
-        at += 4
-        owner = 0xFFFFFFFF
-        if tag in _ACL_WITH_ID:
-            owner = struct.unpack_from("<I", stored, at)[0]
-            at += 4
-        out += struct.pack("<HHI", tag, permissions, owner)
-    return out
-
-
-def modified(raw: bytes) -> tuple[int, int]:
-    """Seconds and nanoseconds of the last change; two bits of the extra field are seconds beyond 2038."""
-    seconds = struct.unpack_from("<i", raw, 16)[0]
-    if len(raw) < 140:
-        return seconds, 0
-    extra = struct.unpack_from("<I", raw, 136)[0]
-    return seconds + ((extra & 3) << 32), extra >> 2
-
-
-def device_number(raw: bytes) -> tuple[int, int]:
-    old, new = struct.unpack_from("<II", raw, 40)
-    if old:
-        return old >> 8 & 0xFF, old & 0xFF
-    return new >> 8 & 0xFFF, new & 0xFF | new >> 12 & 0xFFF00

@@ -15,6 +15,7 @@ from typing import BinaryIO
 
 from builder.errors import InputError
 from builder.tools import Tools
+from builder.volume.ext4inode import attribute_block
 from builder.volume.ext4read import Entry, Filesystem
 from builder.volume.read import Read
 from builder.volume.traces import data_extents
@@ -177,8 +178,7 @@ def found(filesystem: Filesystem, path: str) -> Entry | None:
         list(filesystem.names(entry.inode))  # its blocks are needed
     elif entry.is_file:
         list(filesystem.extents(entry.inode))
-    raw = filesystem.raw_inode(entry.inode.number)
-    if attributes := struct.unpack_from("<I", raw, 104)[0] | struct.unpack_from("<H", raw, 118)[0] << 32:
+    if attributes := attribute_block(filesystem.raw_inode(entry.inode.number)):
         filesystem.block(attributes)
     return entry
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from builder.errors import InputError, MachineError
 from builder.ui import NoMeter
-from builder.volume import ext4, gpt, lvm, lvmtext, xts
+from builder.volume import ext4, ext4inode, gpt, lvm, lvmtext, xts
 from builder.volume.cipher import KEY_SIZE, SECTOR, Sectors
 from builder.volume.keys import MODHEX, as_fd, recovery_key, volume_key, wipe
 from builder.volume.medium import Medium
@@ -353,3 +353,27 @@ def test_used_ranges_leave_out_free_blocks_and_unused_inode_tables() -> None:
 )
 def test_the_journal_grows_with_the_filesystem_up_to_256_mib(size: int, mib: int) -> None:
     assert ext4.journal_size(size) == mib
+
+
+def test_an_inode_tells_its_attributes_its_time_and_its_device_number() -> None:
+    raw = bytearray(256)
+    raw[0x10:0x14] = struct.pack("<i", -1)  # with a bit of the extra field: after 2038
+    raw[0x88:0x8C] = struct.pack("<I", 7 << 2 | 1)
+    raw[0x28:0x30] = struct.pack("<II", 0, 259 << 8 | 5)
+    raw[0x80:0x82] = struct.pack("<H", 32)
+    acl = struct.pack("<IHHHHI", 1, 0x01, 7, 0x02, 6, 1000)  # user::rwx, user:1000:rw-
+    entries = struct.pack("<IBBHIII4s", 0xEA020000, 4, 1, 64, 0, 3, 0, b"note")
+    entries += struct.pack("<BBHIII", 0, 2, 68, 0, len(acl), 0)
+    raw[160 : 160 + len(entries)] = entries
+    raw[164 + 64 : 164 + 64 + 3] = b"yes"
+    raw[164 + 68 : 164 + 68 + len(acl)] = acl
+    assert ext4inode.modified(bytes(raw)) == ((1 << 32) - 1, 7)
+    assert ext4inode.device_number(bytes(raw)) == (259, 5)
+    assert ext4inode.attribute_block(bytes(raw)) == 0
+    found = ext4inode.extended_attributes(bytes(raw), lambda number: b"")
+    assert found == {
+        "user.note": b"yes",
+        "system.posix_acl_access": struct.pack("<IHHIHHI", 2, 0x01, 7, 0xFFFFFFFF, 0x02, 6, 1000),
+    }
+    with pytest.raises(InputError, match="'note' is stored in a way that is not read here"):
+        ext4inode.parse_attributes(entries[4:], 0)
