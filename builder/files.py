@@ -64,9 +64,11 @@ def atomic_path(final: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``final``; on success it is fsynced and renamed over it, else removed.
 
     What is made there may be a file or a directory; an existing directory is replaced by swapping names.
-    What a killed run left beside ``final`` is removed first.
+    What a killed run left beside ``final`` is removed first. Raises InputError where ``final`` is a device,
+    pipe or socket: renaming over one would take it away.
     """
     with no_space_named(final):
+        refuse_special(final)
         final.parent.mkdir(parents=True, exist_ok=True)
         remove_leftovers(final)
         scratch, held = held_scratch(final)
@@ -83,6 +85,12 @@ def atomic_path(final: Path) -> Iterator[Path]:
     finally:
         remove_tree(scratch)
         os.close(held)
+
+
+def refuse_special(final: Path) -> None:
+    """Raise InputError where the name belongs to something that is neither file, directory nor link."""
+    if final.exists() and not (final.is_file() or final.is_dir() or final.is_symlink()):
+        raise InputError(f"{final} is a device, pipe or socket; results are files and directories")
 
 
 def held_scratch(final: Path) -> tuple[Path, int]:
@@ -115,9 +123,14 @@ def remove_leftovers(final: Path) -> None:
 
 
 def move_directory(made: Path, final: Path) -> None:
-    """Put a directory into its place, in one step where the file system can swap two names."""
+    """Put a directory into its place, in one step where the file system can swap two names.
+
+    Raises InputError where a file is in that place.
+    """
     if not final.exists():
         made.rename(final)
+    elif not final.is_dir():
+        raise InputError(f"{final} is a file; the result is a directory")
     elif not exchanged(made, final):
         final.rename(made.parent / OLD)
         made.rename(final)
@@ -192,6 +205,17 @@ def remove_tree(path: Path) -> None:
 
     if path.exists():
         shutil.rmtree(path, onerror=make_writable)
+
+
+@contextlib.contextmanager
+def scratch_directory(path: Path) -> Iterator[Path]:
+    """An empty directory for its owner alone, removed at the end; what an earlier run left there is lost."""
+    remove_tree(path)
+    path.mkdir(mode=0o700, parents=True)
+    try:
+        yield path
+    finally:
+        remove_tree(path)
 
 
 @contextlib.contextmanager

@@ -20,6 +20,7 @@ from builder.files import (
     json_digest,
     machine_error,
     remove_tree,
+    scratch_directory,
     tree_digest,
     write_atomic,
     write_json,
@@ -203,6 +204,19 @@ def test_a_tree_with_read_only_directories_can_be_removed(tmp_path: Path) -> Non
     assert Path("/etc").is_dir()
 
 
+def test_a_scratch_directory_is_empty_and_private_and_gone_after_an_error_too(tmp_path: Path) -> None:
+    place = tmp_path / "work/scratch"
+    place.mkdir(parents=True)
+    (place / "left").write_text("by an earlier run")
+    with pytest.raises(InputError), scratch_directory(place) as scratch:
+        assert scratch == place
+        assert list(scratch.iterdir()) == []
+        assert scratch.stat().st_mode & 0o777 == 0o700
+        (scratch / "file").write_text("in the clear")
+        raise InputError("it failed")
+    assert not place.exists()
+
+
 def test_a_trees_digest_tells_names_contents_links_and_the_executable_bit(tmp_path: Path) -> None:
     root = tmp_path / "tree"
     root.mkdir()
@@ -236,6 +250,24 @@ def test_a_trees_digest_does_not_depend_on_the_umask_of_a_checkout(tmp_path: Pat
         (tmp_path / "file").chmod(mode)
         digests.add(tree_digest(tmp_path))
     assert len(digests) == 2
+
+
+def test_a_device_pipe_or_socket_is_never_replaced_by_a_result(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(InputError, match="device, pipe or socket"), atomic_path(pipe) as made:
+        made.mkdir()
+    assert pipe.is_fifo()
+    assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
+
+
+def test_a_file_is_never_replaced_by_a_directory(tmp_path: Path) -> None:
+    letter = tmp_path / "letter"
+    letter.write_text("kept")
+    with pytest.raises(InputError, match="is a file"), atomic_path(letter) as made:
+        made.mkdir()
+    assert letter.read_text() == "kept"
+    assert [path.name for path in tmp_path.iterdir()] == ["letter"]
 
 
 def test_a_pipe_in_a_tree_is_refused_instead_of_waited_for(tmp_path: Path) -> None:
