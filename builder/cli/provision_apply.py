@@ -9,7 +9,7 @@ from typing import Any
 from builder import ui
 from builder.cli.provision_show import Answer, reading
 from builder.errors import InputError, UsageError
-from builder.files import exclusive, json_digest, remove_tree
+from builder.files import exclusive, json_digest, scratch_directory
 from builder.project import Project, find_project
 from builder.provision.accounts import edits_for, read_for_all
 from builder.provision.apply import (
@@ -29,7 +29,7 @@ from builder.provision.seatdisk import open_seat
 from builder.seat.hostfiles import digests_for
 from builder.seat.images import checked_image
 from builder.seat.overlay import hosts
-from builder.seat.plan import load_plan
+from builder.seat.plan import Plan, load_plan
 from builder.seat.secrets import Passphrases, obtain
 from builder.seat.write import Erase, Materials
 from builder.sizes import parse_size
@@ -131,32 +131,36 @@ def env_command(
             disk.volume(name)
         found = Found(identity.path, identity.size)
         confirm(seat, identity, found, yes=yes, serial=serial, what=f"{name} will be replaced")
-        needed = [e.name for e in plan.environments if e.name == name or e.keyfile or plan.host == e.name]
-        needed = needed if any(e.keyfile for e in plan.environments) else [name]
-        needed += [host for host in roots if host not in needed]
-        scratch = scratch_place(project, identity)
-        remove_tree(scratch)
-        scratch.mkdir(mode=0o700, parents=True)
-        try:
-            with passphrases(needed, descriptors, files) as secrets:
-                job = Job(
-                    plan,
-                    profiles,
-                    environment,
-                    image,
-                    secrets,
-                    keep=tuple(file.seat.environments[name].keep),
-                    recovery=recovery,
-                    passwords=hashes,
-                    hostname=hostname,
-                    extents=extents_for(parse_size(size)) if size else None,
-                    old=not new,
-                    running=running,
-                )
-                report = replace_environment(disk, job, tools=tools, scratch=scratch)
-        finally:
-            remove_tree(scratch)
+        with (
+            scratch_directory(scratch_place(project, identity)) as scratch,
+            passphrases(asked_for(plan, name, roots), descriptors, files) as secrets,
+        ):
+            job = Job(
+                plan,
+                profiles,
+                environment,
+                image,
+                secrets,
+                keep=tuple(file.seat.environments[name].keep),
+                recovery=recovery,
+                passwords=hashes,
+                hostname=hostname,
+                extents=extents_for(parse_size(size)) if size else None,
+                old=not new,
+                running=running,
+            )
+            report = replace_environment(disk, job, tools=tools, scratch=scratch)
     return replaced(name, image.version, report, recovery=recovery)
+
+
+def asked_for(plan: Plan, name: str, roots: Sequence[str]) -> list[str]:
+    """Environments whose passphrases the replacement of ``name`` needs.
+
+    Its own, those of the hosts whose ``roots`` change, and of all who hold or are opened by a key file.
+    """
+    keyed = [e.name for e in plan.environments if e.name == name or e.keyfile or plan.host == e.name]
+    needed = keyed if any(e.keyfile for e in plan.environments) else [name]
+    return needed + [host for host in roots if host not in needed]
 
 
 def replaced(name: str, version: str, report: Report, *, recovery: bool) -> Answer:

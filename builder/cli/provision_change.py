@@ -6,7 +6,7 @@ from pathlib import Path
 
 from builder.cli.provision_apply import busy, confirm, passphrases, scratch_place
 from builder.cli.provision_show import Answer, reading
-from builder.files import remove_tree
+from builder.files import scratch_directory
 from builder.project import find_project
 from builder.provision.change import Change
 from builder.provision.found import Found
@@ -58,10 +58,7 @@ def change_command(
         disk = open_seat(medium, identity.size)
         found = Found(identity.path, identity.size)
         confirm(seat, identity, found, yes=yes, serial=serial, what=WHAT[verb].format(name=name))
-        scratch = scratch_place(project, identity)
-        remove_tree(scratch)
-        scratch.mkdir(mode=0o700, parents=True)
-        stack.callback(remove_tree, scratch)
+        scratch = stack.enter_context(scratch_directory(scratch_place(project, identity)))
         secrets = stack.enter_context(passphrases(roots, descriptors, files)) if roots else {}
         change = Change(disk, plan, tools, scratch, profiles=profiles, passphrases=secrets, running=running)
         match verb:

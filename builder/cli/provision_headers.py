@@ -6,7 +6,7 @@ from pathlib import Path
 from builder.cli.provision_apply import busy, confirm, passphrases, scratch_place, with_recovery
 from builder.cli.provision_show import Answer, reading
 from builder.errors import BusyError, UsageError
-from builder.files import remove_tree
+from builder.files import scratch_directory
 from builder.project import find_project
 from builder.provision import enroll, headers
 from builder.provision.found import Found
@@ -24,17 +24,14 @@ def save_command(
 ) -> Answer:
     project, tools = find_project(), ensure_tools()
     identity = identify(path)
-    scratch = scratch_place(project, identity)
     keys = {}
     with passphrases([name], descriptors, files) as secrets, reading(identity) as medium:
         disk = open_seat(medium, identity.size)
-        remove_tree(scratch)
-        scratch.mkdir(mode=0o700, parents=True)
-        try:
-            with opened(disk, name, secrets[name], tools, scratch):
-                pass  # the passphrase is right: what it encrypts can be opened by who knows the volume's
-        finally:
-            remove_tree(scratch)
+        with (
+            scratch_directory(scratch_place(project, identity)) as scratch,
+            opened(disk, name, secrets[name], tools, scratch),
+        ):
+            pass  # the passphrase is right: what it encrypts can be opened by who knows the volume's
         secret = secrets[name]
         if own_key:
             keys[name] = secret = recovery_key()
@@ -107,14 +104,13 @@ def enroll_command(
         kind = "TPM2" if tpm2 else "FIDO2 token"
         what = f"the {kind} will open {name}, too"
         confirm(disk.seat, identity, found, yes=yes, serial=serial, what=what)
-        scratch = scratch_place(project, identity)
-        remove_tree(scratch)
-        scratch.mkdir(mode=0o700, parents=True)
         try:
-            with passphrases([name], descriptors, files) as secrets:
+            with (
+                scratch_directory(scratch_place(project, identity)) as scratch,
+                passphrases([name], descriptors, files) as secrets,
+            ):
                 enroll.enroll(disk, name, device, secrets[name], tools=tools, scratch=scratch)
         finally:
-            remove_tree(scratch)
             if pin is not None:
                 wipe(pin)
     return {"environment": name, "device": kind}, f"the {kind} opens {name}, too; its passphrase still does"

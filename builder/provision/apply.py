@@ -5,7 +5,6 @@ replaces that. A run that was interrupted in between is taken up by the next one
 that were written and read back stay, as long as everything that they are made of is the same.
 """
 
-import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,7 +12,7 @@ from uuid import uuid4
 
 from builder import ui
 from builder.errors import InputError, TrustError
-from builder.files import file_digest, remove_tree
+from builder.files import file_digest, scratch_directory
 from builder.outputs.checksums import SUMS
 from builder.provision.found import Found
 from builder.provision.hostroots import tags_for
@@ -184,11 +183,7 @@ def apply(
     personas = {e.name: new_persona(hostname=named.get(e.name)) for e in plan.environments}
     edits = {name: {**materials.edits.get(name, {}), **edits_of(p)} for name, p in personas.items()}
     targets.refuse_size(replace(identity.target, is_device=True), plan.disk_size)
-    remove_tree(scratch)
-    scratch.mkdir(mode=0o700, parents=True)
-    with contextlib.ExitStack() as stack:
-        stack.callback(remove_tree, scratch)
-        fd = stack.enter_context(targets.held(identity.target))
+    with scratch_directory(scratch), targets.held(identity.target) as fd:
         medium = medium or Medium(fd, identity.path, sector=identity.target.sector)
         disk = replace(identity.target, is_device=True)  # also a file is written in place, as the disk it is
         key = made_of(plan, materials, ids, named | {"--erase": erase.value}, identity.size)

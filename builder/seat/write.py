@@ -11,7 +11,7 @@ from pathlib import Path
 
 from builder import ui
 from builder.errors import InputError, MachineError
-from builder.files import no_space_named, remove_tree
+from builder.files import no_space_named, scratch_directory
 from builder.profile import Profile
 from builder.seat.images import Image
 from builder.seat.overlay import KEYFILE_SIZE, KEYFILES, esp_files, hosts, render_overlay
@@ -90,18 +90,18 @@ def write_seat(
     if not final.is_device:
         targets.refuse_loop(target)
     place = final if final.is_device else replace(final, path=target.with_name(f".{target.name}.part"))
-    remove_tree(scratch)
-    scratch.mkdir(mode=0o700, parents=True)
-    try:
-        with no_space_named(target), targets.held(place) as fd, removed_on_failure(place):
-            medium = Medium(fd, place.path, sector=place.sector, workers=workers)
-            writer = Writer(plan, materials, place, medium, tools, scratch)
-            report = writer.write(erase, final.size if final.is_device else plan.disk_size)
-            if not final.is_device:
-                place.path.replace(target)
-                sync_directory(target.parent)
-    finally:
-        remove_tree(scratch)
+    with (
+        scratch_directory(scratch),
+        no_space_named(target),
+        targets.held(place) as fd,
+        removed_on_failure(place),
+    ):
+        medium = Medium(fd, place.path, sector=place.sector, workers=workers)
+        writer = Writer(plan, materials, place, medium, tools, scratch)
+        report = writer.write(erase, final.size if final.is_device else plan.disk_size)
+        if not final.is_device:
+            place.path.replace(target)
+            sync_directory(target.parent)
     return replace(report, path=target)
 
 
