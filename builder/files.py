@@ -64,8 +64,8 @@ def atomic_path(final: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``final``; on success it is fsynced and renamed over it, else removed.
 
     What is made there may be a file or a directory; an existing directory is replaced by swapping names.
-    What a killed run left beside ``final`` is removed first. Raises InputError where ``final`` is a device,
-    pipe or socket: renaming over one would take it away.
+    What a killed run left beside ``final`` is removed first. Raises InputError where ``final`` is no name of
+    its own (``.``, ``/``), or is a device, pipe or socket: renaming over one would take it away.
     """
     with no_space_named(final):
         refuse_special(final)
@@ -78,6 +78,8 @@ def atomic_path(final: Path) -> Iterator[Path]:
             yield made
             if made.is_dir() and not made.is_symlink():
                 move_directory(made, final)
+            elif final.is_dir() and not final.is_symlink():
+                raise InputError(f"{final} is a directory; the result is a file")
             else:
                 with made.open("rb") as f:
                     os.fsync(f.fileno())
@@ -88,7 +90,9 @@ def atomic_path(final: Path) -> Iterator[Path]:
 
 
 def refuse_special(final: Path) -> None:
-    """Raise InputError where the name belongs to something that is neither file, directory nor link."""
+    """Raise InputError where a path names no file or directory of its own, or a thing that is neither."""
+    if final.name in ("", ".."):
+        raise InputError(f"{final} cannot be replaced", hint="give the result a name of its own")
     if final.exists() and not (final.is_file() or final.is_dir() or final.is_symlink()):
         raise InputError(f"{final} is a device, pipe or socket; results are files and directories")
 
@@ -141,6 +145,18 @@ def exchanged(one: Path, other: Path) -> bool:
     rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
     paths = (AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other))
     return rename is not None and rename(*paths, RENAME_EXCHANGE) == 0
+
+
+def refuse_foreign(place: Path, marks: tuple[str, ...], what: str) -> None:
+    """Raise InputError where ``place`` is a directory with something in it, but none of ``marks``.
+
+    For commands that replace a directory which a person names: a slip must not cost a home directory.
+    """
+    if place.is_dir() and any(place.iterdir()) and not any((place / mark).exists() for mark in marks):
+        raise InputError(
+            f"{place} has files in it and is not {what}, so it is not replaced",
+            hint="name a new or empty directory",
+        )
 
 
 @contextlib.contextmanager

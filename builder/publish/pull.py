@@ -15,7 +15,7 @@ from pathlib import Path
 
 from builder import ui
 from builder.errors import MachineError, TrustError
-from builder.files import atomic_path, exclusive, write_atomic
+from builder.files import atomic_path, exclusive, refuse_foreign, write_atomic
 from builder.outputs.checksums import LIMIT as SUMS_LIMIT
 from builder.outputs.checksums import SIGNATURE, SUMS, parse_checksums
 from builder.outputs.record import image_files, role_of
@@ -89,6 +89,7 @@ def pull(
     not as it was signed or is older than what was seen, InputError for what is not published, MachineError
     for a transfer that fails (running it again goes on from there).
     """
+    refuse_foreign(place, ("SHA256SUMS", "manifest.json", "rendered"), "an earlier result")
     policy, tools = policy or Policy(), tools or ensure_tools()
     parts = place.parent / f".{place.name}.pull"
     with exclusive(place.parent / f".{place.name}.pull.lock", f"pulling {name}"), ExitStack() as stack:

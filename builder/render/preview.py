@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Iterator
 from pathlib import Path
 
-from builder.files import atomic_path
+from builder.files import atomic_path, refuse_foreign
 from builder.profile import Profile
 from builder.project import Project
 from builder.render.bundle import render_host_bundle
@@ -27,7 +27,8 @@ def render_all(profile: Profile, dest: Path, *, host_user: str | None = None) ->
 
 
 def keep_rendered(profile: Profile, final: Path, *, host_user: str | None = None) -> None:
-    """Render into ``final``, replacing what was there as a whole."""
+    """Render into ``final``, replacing what was rendered there before as a whole."""
+    refuse_foreign(final, ("image",), "an earlier rendering")
     with atomic_path(final) as made:
         render_all(profile, made, host_user=host_user)
 

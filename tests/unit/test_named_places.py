@@ -1,0 +1,62 @@
+"""Is a place that a person names left alone where it holds something else than an earlier result?"""
+
+from pathlib import Path
+
+import pytest
+
+from builder.errors import InputError
+from builder.files import atomic_path, refuse_foreign, write_atomic
+from builder.profile import load_profile
+from builder.publish.pull import pull
+from builder.render.preview import keep_rendered
+from tests.support.profiles import project_at, write
+
+
+def test_a_directory_of_other_files_is_not_replaced_by_a_rendering(tmp_path: Path) -> None:
+    project = project_at(tmp_path)
+    write(project, work="distribution: arch\nusers: [{name: bob}]\n")
+    profile = load_profile(project, "work")
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "letter").write_text("kept")
+    with pytest.raises(InputError, match="home has files in it and is not an earlier rendering"):
+        keep_rendered(profile, home)
+    assert (home / "letter").read_text() == "kept"
+    (home / "letter").unlink()
+    keep_rendered(profile, home)
+    keep_rendered(profile, home)  # over its own
+    assert (home / "image").is_dir()
+
+
+def test_a_directory_of_other_files_is_not_replaced_by_a_pulled_image(tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home/letter").write_text("kept")
+    with pytest.raises(InputError, match="not an earlier result"):
+        pull("file:///nowhere", "work", tmp_path / "home", keys=[], state=tmp_path / "state")
+    assert [path.name for path in tmp_path.iterdir()] == ["home"]
+
+
+def test_what_an_earlier_result_is_tells_what_lies_in_it(tmp_path: Path) -> None:
+    (tmp_path / "SHA256SUMS").touch()
+    refuse_foreign(tmp_path, ("SHA256SUMS",), "an earlier result")
+    refuse_foreign(tmp_path / "new", ("SHA256SUMS",), "an earlier result")
+    with pytest.raises(InputError, match="not an earlier result"):
+        refuse_foreign(tmp_path, ("manifest.json",), "an earlier result")
+
+
+@pytest.mark.parametrize("place", ["", ".", "/", ".."])
+def test_a_place_that_is_no_name_of_its_own_is_refused(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(InputError, match="cannot be replaced"), atomic_path(Path(place)) as made:
+        made.mkdir()
+    assert [path.name for path in tmp_path.iterdir()] == ["here"]
+
+
+def test_a_directory_is_never_replaced_by_a_file(tmp_path: Path) -> None:
+    (tmp_path / "place").mkdir()
+    with pytest.raises(InputError, match="place is a directory; the result is a file"):
+        write_atomic(tmp_path / "place", "drawing")
+    assert [path.name for path in tmp_path.iterdir()] == ["place"]
