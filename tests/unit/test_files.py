@@ -169,9 +169,9 @@ def hold(path: str, ready: Event) -> None:
 def test_the_kernel_drops_the_lock_of_a_killed_process(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     ready = context.Event()
-    process = context.Process(target=hold, args=(str(tmp_path / "lock"), ready))
+    process = context.Process(target=hold, args=(str(tmp_path / "lock"), ready), daemon=True)
     process.start()
-    assert ready.wait(20)
+    assert ready.wait(60)
     with pytest.raises(BusyError, match=f"process {process.pid}"):
         exclusive(tmp_path / "lock", "it").__enter__()
     process.kill()
