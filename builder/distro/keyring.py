@@ -7,6 +7,7 @@ from pathlib import Path
 from builder.distro.pacman import become_root
 from builder.errors import InputError, TrustError
 from builder.files import atomic_path, exclusive, file_digest, json_digest
+from builder.outputs.gpg import parse_key_listing
 from builder.profile import Profile
 from builder.project import Project, cache_home
 from builder.run import Arg
@@ -116,15 +117,7 @@ def check_key(tools: Tools, key: RepositoryKey) -> None:
         raise InputError(f"{key.file}: there is no such key file ({key.whose})")
     argv: list[Arg] = ["gpg", "--batch", "--with-colons", "--show-keys", key.file]
     listing = tools.run(argv, check=False, network=False).text
-    found = {}
-    fields: list[str] = []
-    for line in listing.splitlines():  # colon format: gnupg doc/DETAILS
-        row = line.split(":")
-        if row[0] == "pub":
-            fields = row
-        elif row[0] == "fpr" and fields:
-            found[row[9]] = fields
-            fields = []
+    found = {public.fingerprint: public for public in parse_key_listing(listing)}
     wanted = key.fingerprint.replace(" ", "").upper()
     if wanted not in found:
         raise TrustError(
@@ -132,14 +125,13 @@ def check_key(tools: Tools, key: RepositoryKey) -> None:
             f"it holds {', '.join(found) or 'no OpenPGP public key'}",
             hint="check the fingerprint with the repository's owner before you change it",
         )
-    validity, expires = found[wanted][1], found[wanted][6]
-    if validity == "r":
+    public = found[wanted]
+    if public.revoked:
         raise TrustError(
             f"key {wanted} of {key.whose} has been revoked", hint="ask its owner for the new key"
         )
-    if validity == "e" or (expires and int(expires) < datetime.now(UTC).timestamp()):
-        day = datetime.fromtimestamp(int(expires), UTC)
+    if public.expires is not None and (public.expired or public.expires < datetime.now(UTC)):
         raise TrustError(
-            f"key {wanted} of {key.whose} expired on {day:%Y-%m-%d}",
+            f"key {wanted} of {key.whose} expired on {public.expires:%Y-%m-%d}",
             hint="ask its owner for the renewed key",
         )
