@@ -1,7 +1,7 @@
 """How does a TPM2 or a FIDO2 device come to open a volume? systemd-cryptenroll works on its header's copy.
 
-The copy's changes then go to the disk in an order in which a power cut leaves one of the header's two
-descriptions whole at every moment: the area of keyslots, the second description, the first one.
+The copy's changes then go to the disk in an order in which a power cut leaves one of LUKS2's two headers
+whole at every moment: the keyslots area, the secondary header, the primary one.
 """
 
 from collections.abc import Sequence
@@ -14,9 +14,9 @@ from builder.provision.seatdisk import SeatDisk
 from builder.run import ProgramError
 from builder.tools import Tools
 from builder.volume.keys import as_fd
+from builder.volume.luks import SECOND_HEADER
 
-DESCRIPTION = 0x4000  # bytes of each of the two descriptions, as luks.make_header has them made
-KEYSLOTS_AT = 2 * DESCRIPTION
+KEYSLOTS_AT = 2 * SECOND_HEADER  # behind both headers, which are of one size (LUKS2 on-disk format, 2)
 BLOCK = 4096
 PATIENCE = 300  # seconds for a person to touch a token; whoever asks for a PIN that nobody hears, ends, too
 
@@ -55,7 +55,10 @@ def enroll(
 def run_enroll(
     header: Path, words: Sequence[str], passphrase: bytearray, *, tools: Tools, pin: bytearray | None = None
 ) -> None:
-    """systemd-cryptenroll(1) on a header in a file; secrets go by file descriptor, and a PIN as it asks."""
+    """systemd-cryptenroll(1) on a header in a file; secrets go by file descriptor, and a PIN as it asks.
+
+    Raises TrustError for a wrong passphrase, MachineError where the device refuses or nobody touches it.
+    """
     with as_fd(passphrase) as fd:
         argv: list[str | Path] = ["systemd-cryptenroll", f"--unlock-key-file=/dev/fd/{fd}", *words, header]
         env = {"NEWPIN": pin.decode(), "PIN": pin.decode()} if pin else {}
@@ -71,11 +74,11 @@ def run_enroll(
 
 
 def write_changes(disk: SeatDisk, name: str, old: bytes, new: bytes) -> None:
-    """Bring a changed header to the disk."""
+    """Bring a changed header to the disk. Raises MachineError where it then reads back otherwise."""
     if len(old) != len(new):
         raise InputError(f"the header of {name} has changed its size")
     base = disk.offset(name)
-    for start, end in ((KEYSLOTS_AT, len(new)), (DESCRIPTION, KEYSLOTS_AT), (0, DESCRIPTION)):
+    for start, end in ((KEYSLOTS_AT, len(new)), (SECOND_HEADER, KEYSLOTS_AT), (0, SECOND_HEADER)):
         for at in range(start, end, BLOCK):
             if old[at : at + BLOCK] != new[at : at + BLOCK]:
                 disk.medium.write(base + at, new[at : at + BLOCK])

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from builder.errors import MachineError, TrustError
-from builder.provision.enroll import DESCRIPTION, enroll, tpm2, write_changes
+from builder.provision.enroll import enroll, tpm2, write_changes
 from builder.provision.headers import header_bytes
 from builder.run import dying_with_us
+from builder.volume.luks import SECOND_HEADER
 from builder.volume.medium import Medium
 from tests.support.faults import Faulty, PowerCut
 from tests.support.provisioned import Bench, MakeMedium
@@ -126,13 +127,13 @@ def test_without_the_passphrase_or_a_device_nothing_is_enrolled(bench: Bench, tp
 
 
 def whole(header: bytes, at: int) -> bool:
-    """Whether a description of a LUKS2 header, there, is as its checksum says."""
-    data = header[at : at + DESCRIPTION]
+    """Whether the primary or secondary LUKS2 header, there, is as its checksum says."""
+    data = header[at : at + SECOND_HEADER]
     digest = hashlib.sha256(data[:448] + bytes(64) + data[512:]).digest()
     return data[:4] in (b"LUKS", b"SKUL") and data[448:480] == digest
 
 
-def test_a_power_cut_while_a_header_changes_leaves_one_description_whole(bench: Bench, tpm: str) -> None:
+def test_a_power_cut_while_a_header_changes_leaves_one_of_the_two_whole(bench: Bench, tpm: str) -> None:
     with bench.opened() as disk:
         old = header_bytes(disk, "work")
     enroll_work(bench, tpm)
@@ -148,7 +149,7 @@ def test_a_power_cut_while_a_header_changes_leaves_one_description_whole(bench: 
             found.append(header_bytes(disk, "work"))
         with bench.medium() as medium:
             left = medium.read(start, len(new))
-        assert whole(left, 0) or whole(left, DESCRIPTION)
+        assert whole(left, 0) or whole(left, SECOND_HEADER)
         tally += 1
     assert found == [new]
     assert tally > 60
