@@ -38,7 +38,7 @@ def write_checksums(directory: Path) -> Path:
 
 def list_also(directory: Path, name: str) -> None:
     """Add one file to SHA256SUMS, whose other files need not be here."""
-    listed = parse_checksums((directory / SUMS).read_bytes(), what=str(directory / SUMS))
+    listed = read_checksums(directory / SUMS)
     listed[name] = file_digest(directory / name)
     (directory / SIGNATURE).unlink(missing_ok=True)
     write_atomic(directory / SUMS, "".join(f"{listed[n]} *{n}\n" for n in sorted(listed)))
@@ -57,6 +57,19 @@ def published_names(directory: Path) -> list[str]:
             raise TrustError(f"{entry.path} is not a plain file, so {SUMS} cannot vouch for it")
         names.append(entry.name)
     return sorted(names)
+
+
+def read_checksums(path: Path, *, what: str | None = None) -> dict[str, str]:
+    """Digest by file name, from a file of which no more is read than tells that it is too large.
+
+    Raises TrustError for one that cannot be read or parsed; ``what`` is its name there, by default the path.
+    """
+    try:
+        with path.open("rb") as f:
+            data = f.read(LIMIT + 1)
+    except OSError as e:
+        raise TrustError(f"cannot read {path}: {e.strerror}") from e
+    return parse_checksums(data, what=what or str(path))
 
 
 def parse_checksums(data: bytes, *, what: str = SUMS) -> dict[str, str]:

@@ -5,7 +5,7 @@ from typing import Any
 
 from builder.errors import TrustError
 from builder.files import file_digest, write_atomic
-from builder.outputs.checksums import SUMS, list_also, parse_checksums
+from builder.outputs.checksums import SUMS, list_also, read_checksums
 from builder.outputs.record import role_of
 from builder.outputs.verify import Report, check_documents, read_json
 from builder.outputs.write import MANIFEST, PROVENANCE
@@ -25,7 +25,7 @@ def check_release(
     """
     report = Report(directory)
     try:
-        report.digests = parse_checksums(bounded(directory / SUMS))
+        report.digests = read_checksums(directory / SUMS, what=SUMS)
         for name in (MANIFEST, PROVENANCE):
             path = directory / name
             if not path.is_file() or report.digests.get(name) != file_digest(path):
@@ -91,7 +91,7 @@ def second_objections(report: Report, second: Path | None) -> list[str]:
     path = second / SUMS if second.is_dir() else second
     if path.resolve() == (report.directory / SUMS).resolve():
         return [f"{path} is this result's own {SUMS}, not a second builder's"]
-    theirs = {n: d for n, d in parse_checksums(bounded(path), what=str(path)).items() if role_of(n)}
+    theirs = {n: d for n, d in read_checksums(path).items() if role_of(n)}
     ours = {n: d for n, d in report.digests.items() if role_of(n)}
     return [
         f"the second builder's {name} differs: ours {ours.get(name, 'missing')}, "
@@ -106,12 +106,3 @@ def source_state(statement: dict[str, Any]) -> dict[str, Any]:
     inputs = statement["predicate"]["buildDefinition"]["resolvedDependencies"]
     found: dict[str, Any] = next((d for d in inputs if d.get("name") == "seatsmith" and "uri" not in d), {})
     return found
-
-
-def bounded(path: Path) -> bytes:
-    """A checksum file's content, of which only so much is read that the parser can tell it is too large."""
-    try:
-        with path.open("rb") as f:
-            return f.read((1 << 20) + 1)
-    except OSError as e:
-        raise TrustError(f"cannot read {path}: {e.strerror}") from e

@@ -27,7 +27,7 @@ from builder.outputs.gpg import (
 from builder.run import Arg, ProgramError
 from builder.tools import Tools, ensure_tools
 
-SIGNATURE_LIMIT = 1 << 20
+SIGNATURE_LIMIT = 1 << 20  # bytes
 KEY_SUFFIXES = (".asc", ".gpg", ".pgp")
 
 

@@ -1,6 +1,7 @@
 """Who else came to the same bits? A rebuild statement: an in-toto statement, signed by whoever rebuilt."""
 
 import json
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -96,8 +97,7 @@ def require_rebuilders(found: Sequence[str], number: int) -> None:
 def statement_signer(
     statement: SignedStatement, keys: Sequence[bytes], *, tools: Tools | None
 ) -> str | None:
-    import tempfile
-
+    """Fingerprint of the trusted key that signed a statement; None where none of ``keys`` did."""
     if len(statement.data) > LIMIT or not keys:
         return None
     with tempfile.TemporaryDirectory(prefix="seatsmith-statement-") as place:

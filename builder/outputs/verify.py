@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from builder.errors import InputError, TrustError
-from builder.outputs.checksums import SIGNATURE, SUMS, file_digests, parse_checksums, published_names
+from builder.outputs.checksums import SIGNATURE, SUMS, file_digests, published_names, read_checksums
 from builder.outputs.manifest import SCHEMA
 from builder.outputs.provenance import PREDICATE, STATEMENT
 from builder.outputs.record import IMAGE_NAME, LOCK_SUFFIX, role_of
-from builder.outputs.sign import Signature, check_signature
+from builder.outputs.sign import SIGNATURE_LIMIT, Signature, check_signature
 from builder.outputs.write import MANIFEST, PROVENANCE
 from builder.tools import Tools
 
@@ -64,7 +64,7 @@ def verify_directory(
     if report.problems:
         return report
     try:
-        report.digests = parse_checksums(sums.read_bytes())
+        report.digests = read_checksums(sums, what=SUMS)
         names = published_names(directory)
     except TrustError as e:
         report.problems.append(e.message)
@@ -77,6 +77,7 @@ def verify_directory(
 def check_signed(
     report: Report, keys: Sequence[bytes], *, require_signature: bool, tools: Tools | None
 ) -> None:
+    """Check the signature over SHA256SUMS, as far as there is one and a key to check it with."""
     signature = report.directory / SIGNATURE
     if not signature.is_file():
         if require_signature:
@@ -87,13 +88,14 @@ def check_signed(
             report.problems.append("no key was given to check the signature with")
         return
     with signature.open("rb") as f:
-        data = f.read(JSON_LIMIT)
+        data = f.read(SIGNATURE_LIMIT + 1)
     report.signature = check_signature(report.directory / SUMS, data, keys, tools=tools)
     if not report.signature.good:
         report.problems.append(f"{SIGNATURE}: {report.signature}")
 
 
 def check_digests(report: Report, names: Sequence[str]) -> None:
+    """``names`` are the files of the directory: they must be those that are listed, with their digests."""
     listed = report.digests
     for name in sorted(set(names) - set(listed)):
         report.problems.append(f"{name}: is not listed in {SUMS}")

@@ -10,9 +10,8 @@ from builder import ui
 from builder.errors import InputError, TrustError
 from builder.files import file_digest
 from builder.lock import Lock, read_lock
-from builder.outputs.checksums import SIGNATURE, SUMS, parse_checksums
+from builder.outputs.checksums import SIGNATURE, SUMS, read_checksums
 from builder.outputs.record import LOCK_SUFFIX, role_of
-from builder.outputs.release import bounded
 from builder.outputs.verify import Report, check_documents, check_signed, read_json
 from builder.outputs.write import MANIFEST, PROVENANCE
 from builder.publish.fetch import Site
@@ -77,7 +76,7 @@ def copy_papers(result: Path, place: Path) -> list[str]:
 
     Only names that SHA256SUMS lists are copied, and no links are followed.
     """
-    listed = parse_checksums(bounded(result / SUMS), what=str(result / SUMS))
+    listed = read_checksums(result / SUMS)
     place.mkdir(parents=True, exist_ok=True)
     copied = []
     for name in [SUMS, SIGNATURE, *sorted(n for n in listed if not role_of(n))]:
@@ -96,7 +95,7 @@ def checked_papers(place: Path, name: str | None, keys: Sequence[bytes], tools: 
     report = Report(place)
     check_signed(report, keys, require_signature=True, tools=tools)
     report.raise_for_problems()
-    report.digests = parse_checksums(bounded(place / SUMS))
+    report.digests = read_checksums(place / SUMS, what=SUMS)
     for paper in sorted(n for n in report.digests if not role_of(n)):
         if not (place / paper).is_file() or file_digest(place / paper) != report.digests[paper]:
             report.problems.append(f"{paper} is missing or not the one that {SUMS} lists")

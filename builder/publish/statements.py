@@ -5,9 +5,8 @@ from pathlib import Path
 
 from builder.errors import InputError
 from builder.files import write_atomic
-from builder.outputs.checksums import SUMS, parse_checksums
+from builder.outputs.checksums import SUMS, read_checksums
 from builder.outputs.record import role_of
-from builder.outputs.release import bounded
 from builder.outputs.sign import SIGNATURE_LIMIT
 from builder.outputs.statement import (
     LIMIT,
@@ -43,6 +42,7 @@ def read_statements(places: Sequence[Path]) -> list[SignedStatement]:
 
 
 def limited(path: Path, limit: int) -> bytes:
+    """A file's content. Raises InputError where it cannot be read or has more than ``limit`` bytes."""
     try:
         with path.open("rb") as f:
             data = f.read(limit + 1)
@@ -111,5 +111,6 @@ def add_statements(
 
 
 def published_images(place: Path) -> dict[str, str]:
-    listed = parse_checksums(bounded(place / SUMS), what=str(place / SUMS))
+    """Digests of a published image by file name. Raises TrustError where they cannot be read."""
+    listed = read_checksums(place / SUMS)
     return {name: digest for name, digest in listed.items() if role_of(name)}
