@@ -28,7 +28,8 @@ def parse_size(text: str | int) -> int:
     factor = UNITS.get(unit) or DECIMAL.get(unit)
     if factor is None:
         near = {u.casefold(): u for u in (*DECIMAL, *UNITS)}.get(unit.casefold())
-        raise ValueError(f"unknown unit {match[3]!r}" + (f"; did you mean {near!r}?" if near else ""))
+        meant = f"did you mean {near!r}?" if near else f"accepted: {ACCEPTED}"
+        raise ValueError(f"unknown unit {match[3][:40]!r}; {meant}")
     scale: int = 10 ** len(part)
     size, rest = divmod(int(whole + part) * factor, scale)
     if rest:

@@ -163,6 +163,8 @@ class Store:
                 return self.load_members(tar, archive)
         except (tarfile.TarError, EOFError) as e:
             raise InputError(f"{archive} is not a store export: {e}") from e
+        except (FileNotFoundError, IsADirectoryError) as e:
+            raise InputError(f"cannot read {archive}: {e.strerror}") from e
 
     def load_members(self, tar: tarfile.TarFile, archive: Path) -> tuple[Lock, int]:
         lock: Lock | None = None

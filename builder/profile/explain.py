@@ -4,7 +4,7 @@ import difflib
 import re
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -24,7 +24,16 @@ WANTED = {
     "path_type": "text",
     "enum": "one of the words",
 }
-UNQUOTED = {"bool_type": "true|false", "int_type": "[1-9][0-9]*"}  # text that is a value without its quotes
+AMOUNTS = {
+    "string_too_short": "has too few characters",
+    "string_too_long": "has too many characters",
+    "too_short": "says too few things",
+    "too_long": "says too many things",
+}
+UNQUOTED = {
+    "bool_type": "true|false",
+    "int_type": "[1-9][0-9]{0,17}",
+}  # text that is a value without its quotes
 
 
 def explain(
@@ -65,6 +74,12 @@ def message_for(error: Any, path: Path, model: type[BaseModel], more_keys: Itera
         bounds = {"ge": "at least", "le": "at most", "gt": "more than", "lt": "less than"}
         limit = next(f"{bounds[k]} {v}" for k, v in context.items() if k in bounds)
         return f"{value} is not accepted; accepted: {limit}"
+    if kind in AMOUNTS:
+        return f"{AMOUNTS[kind]}; accepted: " + " and ".join(
+            f"{bound} {context[key]}"
+            for key, bound in (("min_length", "at least"), ("max_length", "at most"))
+            if key in context
+        )
     if kind == "value_error":
         return str(context["error"])
     return str(error["msg"])
@@ -114,12 +129,17 @@ def near_word(word: str, words: Iterable[str]) -> str | None:
 def model_at(model: type[BaseModel], path: Path) -> type[BaseModel] | None:
     """The section that a path leads to."""
     here: type[BaseModel] | None = model
+    named = False
     for step in path:
         if isinstance(step, int):
             continue  # the items of a list are of the model that the list's own step gave
+        if named:  # a key that the file chose, of a mapping whose values are all of the same model
+            named = False
+            continue
         if here is None or step not in here.model_fields:
             return None
-        here = next(inner_types(here.model_fields[step].annotation, BaseModel), None)
+        annotation = here.model_fields[step].annotation
+        here, named = next(inner_types(annotation, BaseModel), None), get_origin(annotation) is dict
     return here
 
 

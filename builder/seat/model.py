@@ -7,15 +7,25 @@ from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
 from builder.profile.checks import ProfileName
-from builder.profile.model import Section, Vt
+from builder.profile.model import Bool, Section, Vt
 from builder.profile.rule import Rule, shown, steps_problem
-from builder.sizes import Size, parse_size
+from builder.sizes import ACCEPTED, Size, parse_size
 from builder.volume.luks import Pbkdf
 from builder.volume.lvm import name_problem
 
+NAMES_IN_DEV = frozenset(  # of directories and nodes that Linux and udev make
+    (
+        *("block", "bsg", "bus", "char", "console", "control", "core", "cpu", "disk", "dma_heap", "dri"),
+        *("fd", "full", "fuse", "hugepages", "hwrng", "initctl", "input", "kmsg", "kvm", "log", "mapper"),
+        *("mem", "mqueue", "net", "null", "nvram", "port", "ptmx", "pts", "random", "shm", "snd", "stderr"),
+        *("stdin", "stdout", "tty", "urandom", "usb", "vfio", "zero"),
+    )
+)
+IN_DEV = "lvm2 makes the directory /dev/NAME, and Linux has that name there"
+
 
 def vg_why(text: str) -> str | None:
-    wrong = name_problem(text)
+    wrong = name_problem(text) or (IN_DEV if text in NAMES_IN_DEV else None)
     return f"{text!r} cannot be a volume group: {wrong}" if wrong else None
 
 
@@ -70,7 +80,7 @@ def size_or_rest(value: object) -> int | None:
     if value is None or value == "rest":
         return None
     if not isinstance(value, str | int):
-        raise ValueError("neither a size nor the word 'rest'")
+        raise ValueError(f"neither a size nor the word 'rest'; accepted: {ACCEPTED}, or rest")
     try:
         return parse_size(value)
     except ValueError as e:
@@ -102,7 +112,7 @@ class Swap(Section):
 
     size: Size
     """Rounded up to whole extents of 4 MiB."""
-    encrypted: bool = True
+    encrypted: Bool = True
     """Under a new random key at every boot. Without it, memory reaches the disk in the clear."""
 
 
@@ -115,7 +125,7 @@ class Environment(Section):
     """Size of the volume, rounded up to whole extents of 4 MiB; `rest` is what the others leave."""
     vt: Vt | None = None
     """Virtual terminal; by default, and unless it is the same, the profile's."""
-    keyfile: bool = False
+    keyfile: Bool = False
     """Keep a key for this volume on the encrypted root of each environment that can be its host."""
     keep: list[Annotated[str, KEEP_PATH]] = Field(default_factory=list, max_length=100)
     """Paths that are carried over when `provision env` replaces the environment: /home, files of /etc."""
@@ -126,7 +136,7 @@ class Keys(Section):
 
     pbkdf: Pbkdf = Pbkdf.BENCHMARK
     """`benchmark`: argon2id at the cost that cryptsetup measures; `fast-test`: cheap, for tests alone."""
-    test_passphrase: bool = False
+    test_passphrase: Bool = False
     """With `fast-test`: make a passphrase up when none is given, show it, and leave it beside the image."""
 
     @model_validator(mode="after")

@@ -113,7 +113,10 @@ REFUSED = {
         changed("size: 1GiB", "size: 1GiB\n    profile: nowhere"),
         r"pc.yaml:7:5: environments.work: .*nowhere",
     ),
-    "no environments": ("disk:\n  size: 4GiB\nenvironments: {}\nhost: a\n", r"pc.yaml:3:15: environments"),
+    "no environments": (
+        "disk:\n  size: 4GiB\nenvironments: {}\nhost: a\n",
+        r"pc.yaml:3:15: environments: says too few things; accepted: at least 1",
+    ),
     "an environment twice": (BASE + "environments: {}\n", r"environments"),
     "size without a unit's sense": (changed("4GiB", "4Gibbon"), r"pc.yaml:2:9: disk.size: "),
     "negative size": (changed("size: 1GiB", "size: -1"), r"pc.yaml:7:11: environments.work.size"),
@@ -125,6 +128,34 @@ REFUSED = {
     "a path to keep that the image owns": (
         changed("size: 1GiB", "size: 1GiB\n    keep: [/usr/local]"),
         r"pc.yaml:8:12: .*belongs to the image",
+    ),
+    "a key of an environment that is spelled wrong": (
+        changed("size: 1GiB", "sise: 1GiB"),
+        r"pc.yaml:7:5: environments.work: unknown key 'sise'; did you mean 'size'",
+    ),
+    "a key that an environment does not have": (
+        changed("size: 1GiB", "colour: 1"),
+        r"unknown key 'colour'; accepted: keep, keyfile, profile, size, vt",
+    ),
+    "a size that is a fraction": (
+        changed("size: 1GiB", "size: 1.5"),
+        r"pc.yaml:7:11: environments.work.size: .*; accepted: a number with a unit: .*, or rest",
+    ),
+    "a word where true or false belongs": (
+        changed("swap: 64MiB", "swap: {size: 64MiB, encrypted: 'no'}"),
+        r"pc.yaml:4:32: swap.encrypted: expected true or false, found text \('no'\)",
+    ),
+    "too many paths to keep": (
+        changed("size: 1GiB", f"size: 1GiB\n    keep: [{', '.join(f'/a{i}' for i in range(101))}]"),
+        r"pc.yaml:8:11: environments.work.keep: says too many things; accepted: at most 100",
+    ),
+    "a long seed": (
+        BASE + f"seed: {'x' * 101}\n",
+        r"seed: has too many characters; accepted: at most 100",
+    ),
+    "a group whose directory Linux has": (
+        changed("esp:", "vg: mapper\nesp:"),
+        r"pc.yaml:3:5: vg: 'mapper' cannot be a volume group: lvm2 makes the directory",
     ),
     "another name than the file's": (f"name: other\n{BASE}", r"pc.yaml:1:7: name: .*write 'pc'"),
 }

@@ -30,7 +30,7 @@ def test_a_size_is_read_as_bytes(text: str | int, size: int) -> None:
     [
         ("", "not a size"),
         ("-1G", "not a size"),
-        ("8 gigabytes", "unknown unit 'gigabytes'"),
+        ("8 gigabytes", "unknown unit 'gigabytes'; accepted: a number with a unit"),
         ("8gib", "did you mean 'GiB'"),
         ("1.0001GiB", "not a size"),
         ("0.5", "whole number of bytes"),

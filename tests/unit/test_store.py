@@ -14,7 +14,7 @@ import pytest
 
 from builder import store as store_module
 from builder import ui
-from builder.errors import MachineError, TrustError
+from builder.errors import InputError, MachineError, TrustError
 from builder.lock import Lock
 from builder.standin.server import Handler, serve
 from builder.store import Store
@@ -276,3 +276,9 @@ def test_a_full_disk_while_fetching_is_named(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(store_module, "download", full)
     message, _, _ = failure(tmp_path, "plain", MachineError)
     assert message == f"cannot write {tmp_path / 'store'}: No space left on device"
+
+
+@pytest.mark.parametrize("name", ["missing", "."])
+def test_an_export_that_cannot_be_read_is_no_defect(tmp_path: Path, name: str) -> None:
+    with pytest.raises(InputError, match="cannot read"):
+        Store(tmp_path / "store").load(tmp_path / name)
