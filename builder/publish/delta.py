@@ -90,7 +90,7 @@ def compress(tools: Tools, tar: Path, image: Path, level: int) -> None:
         )
 
 
-def apply_deltas(
+def apply_delta(
     site: Site,
     release: Release,
     name: str,

@@ -80,11 +80,12 @@ class Site:
         transfer does not come to its end.
         """
         most = limit if size is None else size
-        problem = ""
+        problem = ""  # of the last attempt
         for _ in range(ATTEMPTS):
             have = path.stat().st_size if path.exists() else 0
+            problem = ""
             try:
-                problem = self.append(name, path, have, most, meter)
+                self.append(name, path, have, most, meter)
             except MachineError as e:
                 problem = e.message
             have = path.stat().st_size if path.exists() else 0
@@ -105,7 +106,12 @@ class Site:
                 f"  expected sha256 {sha256}\n  found    sha256 {found}"
             )
 
-    def append(self, name: str, path: Path, have: int, most: int, meter: ui.Meter) -> str:
+    def append(self, name: str, path: Path, have: int, most: int, meter: ui.Meter) -> None:
+        """Fetch what ``path``, which has ``have`` bytes, lacks.
+
+        Raises TrustError where it comes to more than ``most`` bytes (the file is removed then), MachineError
+        where the transfer breaks off.
+        """
         with no_space_named(path), path.open("ab") as f:
             for block in self.blocks(name, have):
                 f.write(block)
@@ -117,7 +123,6 @@ class Site:
                     raise TrustError(
                         f"{self.url}/{name} is larger than the {most} bytes that were signed for"
                     )
-        return ""
 
     def blocks(self, name: str, offset: int) -> Iterator[bytes]:
         """The content from ``offset`` on. Raises MachineError for what cannot be read."""

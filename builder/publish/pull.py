@@ -156,12 +156,19 @@ def fetch_release(
         if sizes[file] > policy.limit:
             raise TrustError(f"{file} has {sizes[file]} bytes; no more than {policy.limit} are accepted")
         if role_of(file) == "image" and release.deltas and not (made / file).exists():
-            from builder.publish.delta import apply_deltas
+            from builder.publish.delta import apply_delta
 
             most = Limits(unpacked=policy.unpacked).allowed(sizes[file])
-            if apply_deltas(site, release, name, current, made / file, digests[file], meter, most=most):
+            if apply_delta(site, release, name, current, made / file, digests[file], meter, most=most):
                 continue
-        fetch_one(site, f"{base}/{file}", made / file, digests[file], sizes[file], policy.limit, meter)
+        site.download(
+            f"{base}/{file}",
+            made / file,
+            sha256=digests[file],
+            size=sizes[file],
+            limit=policy.limit,
+            meter=meter,
+        )
     return digests
 
 
@@ -182,25 +189,17 @@ def fetch_papers(
     signature = check_signature(made / SUMS, (made / SIGNATURE).read_bytes(), keys, tools=tools)
     if not signature.good:
         raise TrustError(f"{site.url}/{base}/{SUMS}: {signature}")
-    if file_bytes_digest(sums) != release.sums:
+    if hashlib.sha256(sums).hexdigest() != release.sums:
         raise TrustError(f"{site.url}/{base}/{SUMS} is signed, but it is not the one that the index names")
     digests = parse_checksums(sums)
     for stale in made.iterdir():
         if stale.name not in digests and stale.name not in (SUMS, SIGNATURE):
             stale.unlink()
     for paper in sorted(n for n in digests if not role_of(n)):
-        fetch_one(site, f"{base}/{paper}", made / paper, digests[paper], None, JSON_LIMIT, meter)
+        site.download(
+            f"{base}/{paper}", made / paper, sha256=digests[paper], size=None, limit=JSON_LIMIT, meter=meter
+        )
     return digests
-
-
-def fetch_one(
-    site: Site, name: str, path: Path, sha256: str, size: int | None, limit: int, meter: ui.Meter
-) -> None:
-    site.download(name, path, sha256=sha256, size=size, limit=limit, meter=meter)
-
-
-def file_bytes_digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
 
 
 def check_policy(made: Path, report: Report, policy: Policy) -> None:
@@ -226,6 +225,7 @@ def fetch_rebuilders(
     policy: Policy,
     tools: Tools,
 ) -> list[str]:
+    """Fingerprints of those who vouch for the image, if any are asked for; bad statements do not count."""
     if not policy.rebuilders or report.signature is None:
         return []
     statements = []
@@ -248,6 +248,7 @@ def fetch_rebuilders(
 
 
 def check_archives(made: Path, policy: Policy) -> None:
+    """Raises TrustError for an archive that must not be unpacked."""
     for path in image_files(made):
         if role_of(path.name) in ("image", "host-bundle"):
             check_archive(

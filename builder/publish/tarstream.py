@@ -90,7 +90,9 @@ def read_members(tar: tarfile.TarFile, archive: Path, limits: Limits, digests: b
     total = 0
     for count, info in enumerate(tar, 1):
         total += info.size
-        if count > limits.members or total > limits.unpacked:
+        if count > limits.members:
+            raise TrustError(f"{archive.name}: has more than the limit of {limits.members} members")
+        if total > limits.unpacked:
             raise TrustError(f"{archive.name}: unpacks to more than the limit of {limits.unpacked} bytes")
         digest = ""
         if digests and info.isreg() and (content := tar.extractfile(info)) is not None:
