@@ -58,7 +58,20 @@ def write_provenance(
     the name a reader knows them by; directories are digested as trees. ``parameters`` are the build's
     options as far as they can change its result.
     """
-    statement = {
+    write_json(path, provenance(record, files, git, inputs, parameters or {}, builder_id))
+    return path
+
+
+def provenance(
+    record: ImageRecord,
+    files: Sequence[Path],
+    git: GitState,
+    inputs: Mapping[str, Path],
+    parameters: Mapping[str, Any],
+    builder_id: str,
+) -> dict[str, Any]:
+    """The statement that ``write_provenance`` writes."""
+    return {
         "_type": STATEMENT,
         "subject": [{"name": f.name, "digest": {"sha256": file_digest(f)}} for f in sorted(files)],
         "predicateType": PREDICATE,
@@ -71,7 +84,7 @@ def write_provenance(
                     "distribution": record.distribution,
                     "architecture": record.architecture,
                     "source": record.source,
-                    **(parameters or {}),
+                    **parameters,
                 },
                 "internalParameters": {"SOURCE_DATE_EPOCH": record.epoch},
                 "resolvedDependencies": [
@@ -92,8 +105,6 @@ def write_provenance(
             },
         },
     }
-    write_json(path, statement)
-    return path
 
 
 def git_descriptor(git: GitState) -> dict[str, Any]:

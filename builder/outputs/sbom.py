@@ -14,6 +14,13 @@ from builder.outputs.record import ImageRecord, Package, package_url
 
 NAMESPACE = UUID("6ee9f7a5-4a4c-5f3c-9d0e-7f1c7d8a9b42")  # of the ids below; any constant does
 SPDX_ALGORITHMS = {"sha256": "SHA256", "sha512": "SHA512", "sha1": "SHA1"}
+SPDX_UNSAID = {  # the specification's words for "we make no claim"
+    "downloadLocation": "NOASSERTION",
+    "filesAnalyzed": False,
+    "licenseConcluded": "NOASSERTION",
+    "licenseDeclared": "NOASSERTION",
+    "copyrightText": "NOASSERTION",
+}
 
 
 def write_sbom(path: Path, record: ImageRecord, image: Path) -> Path:
@@ -113,15 +120,6 @@ def write_spdx(path: Path, record: ImageRecord, image: Path) -> Path:
     }
     write_json(path, document)
     return path
-
-
-SPDX_UNSAID = {  # the specification's words for "we make no claim"
-    "downloadLocation": "NOASSERTION",
-    "filesAnalyzed": False,
-    "licenseConcluded": "NOASSERTION",
-    "licenseDeclared": "NOASSERTION",
-    "copyrightText": "NOASSERTION",
-}
 
 
 def spdx_package(record: ImageRecord, package: Package, spdx_id: str) -> dict[str, Any]:
