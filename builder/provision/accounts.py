@@ -88,5 +88,5 @@ def edits_for(hashes: Hashes) -> dict[str, Callable[[bytes], bytes]]:
 
 
 def read_for_all(values: Sequence[str], profiles: Mapping[str, Profile], tools: Tools) -> dict[str, Hashes]:
-    """The same for the environments of a seat."""
+    """``read_passwords`` for environments with these profiles, each with root and the profile's users."""
     return dict(read_passwords(values, {name: users_of(p) for name, p in profiles.items()}, tools))

@@ -41,7 +41,10 @@ class Fat:
 
 
 def read_layout(boot: bytes) -> Fat:
-    """Raises InputError where it is no FAT32."""
+    """The layout that a boot sector tells (FAT specification: BPB_BytsPerSec at byte 11, BPB_FATSz32 at 36).
+
+    Raises InputError where it is no FAT32.
+    """
     sector, per_cluster, reserved, tables = struct.unpack_from("<HBHB", boot, 11)
     length = struct.unpack_from("<I", boot, 36)[0]
     if boot[510:512] != b"\x55\xaa" or sector not in (512, 1024, 2048, 4096) or not per_cluster * length:
@@ -67,12 +70,14 @@ class BootFiles:
             self._fat = read_layout(f.read(SECTOR))
 
     def names(self) -> list[str]:
+        """Paths of all files, without a leading slash."""
         listed = self._run(["mdir", "-/", "-a", "-b", "-i", self.image, "::/"])
         return [
             n for line in listed.splitlines() if (n := line.strip().removeprefix("::/")) and n[-1] != "/"
         ]
 
     def text(self, name: str) -> bytes:
+        """The content of a file. Raises ProgramError where there is none."""
         argv: list[Arg] = ["mtype", "-i", self.image, f"::/{name}"]
         return self._tools.run(argv, env=ENVIRONMENT).stdout
 

@@ -90,6 +90,7 @@ def unseal(sealed: Sealed, secret: bytearray) -> bytes:
 
 
 def key_of(secret: bytearray, salt: bytes, cost: int) -> bytes:
+    """The backup's key, by scrypt (RFC 7914); ``cost`` is its N."""
     return Scrypt(salt=salt, length=32, n=cost, r=8, p=1).derive(bytes(secret))
 
 
@@ -111,6 +112,7 @@ def save(path: Path, data: bytes) -> None:
 
 
 def load(path: Path) -> Sealed:
+    """The backup in a file. Raises InputError where it cannot be read or is none."""
     try:
         with path.open("rb") as f:
             data = f.read(LARGEST)

@@ -40,8 +40,11 @@ def tags_for(files: Mapping[str, Files]) -> dict[str, str]:
 class Root(Protocol):
     """The root of a host, for reading."""
 
-    def file(self, path: str) -> File | None: ...
-    def names(self, folder: str) -> Iterable[str]: ...
+    def file(self, path: str) -> File | None:
+        """What is at a path (without a leading slash); None for nothing, and for a directory."""
+
+    def names(self, folder: str) -> Iterable[str]:
+        """What is in a directory; nothing where there is none."""
 
 
 class MountedRoot:
@@ -64,18 +67,19 @@ class MountedRoot:
         return sorted(p.name for p in where.iterdir()) if where.is_dir() else []
 
     def change(self, changes: Changes) -> None:
+        """Write or remove files, one after the other; an interrupted change is done again."""
         for path, wanted in changes.items():
             where = self.place / path
             if wanted is None:
                 where.unlink(missing_ok=True)
                 continue
             where.parent.mkdir(parents=True, exist_ok=True)
-            if wanted.link is None:
-                where.unlink(missing_ok=True) if where.is_symlink() else None
-                write_atomic(where, wanted.data, mode=wanted.mode)
-            else:
+            if wanted.link is not None or where.is_symlink():
                 where.unlink(missing_ok=True)
+            if wanted.link is not None:
                 where.symlink_to(wanted.link)
+            else:
+                write_atomic(where, wanted.data, mode=wanted.mode)
 
 
 class VolumeRoot:
@@ -223,6 +227,7 @@ class HostRoots:
             yield payload, changes
 
     def wanted(self, root: Root, host: str) -> Files | None:
+        """The files that a host is to have for the container; None, and said so, where nobody knows them."""
         given = self.files.get(host)
         if given is not None and digest_of(given) == self.digests[host]:
             return given

@@ -354,8 +354,10 @@ class Replacement:
 
 
 def key_in(filesystem: Filesystem, name: str) -> bytes:
+    """The key of a container's volume, from the root of its host. Raises InputError where it has none."""
     return filesystem.data(filesystem.find(f"/{KEYFILES}/{name}.key").inode)
 
 
 def extents_for(size: int) -> int:
+    """How many extents hold ``size`` bytes."""
     return -(-size // EXTENT)
