@@ -4,9 +4,11 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 
 from builder import ui
-from builder.errors import ExitCode, SeatsmithError
+from builder.errors import ExitCode, InputError, SeatsmithError
 
 INTERRUPTED = "interrupted; what was being made has been removed"
 
@@ -52,7 +54,7 @@ def run_cli(argv: list[str]) -> int:
         if isinstance(e, OSError):
             from builder.files import machine_error
 
-            if known := machine_error(e):
+            if known := machine_error(e) or wrong_path(e, argv):
                 ui.current().error(known.message, known.hint)
                 return int(known.exit_code)
         if debug:
@@ -63,6 +65,17 @@ def run_cli(argv: list[str]) -> int:
         )
         return int(ExitCode.INTERNAL)
     return int(ExitCode.OK)
+
+
+def wrong_path(error: OSError, argv: Sequence[str]) -> InputError | None:
+    """The error a person is shown where a path of the command line, or one above it, is not fit for use."""
+    kinds = (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError)
+    if not isinstance(error, kinds) or not isinstance(error.filename, str) or not Path(error.filename).parts:
+        return None
+    given = [Path(word.partition("=")[2] if word.startswith("--") else word) for word in argv]
+    if not any(path.is_relative_to(error.filename) for path in given):
+        return None
+    return InputError(f"{error.filename}: {error.strerror}", hint="check the path on the command line")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from builder.__main__ import run_cli, wrong_path
 from builder.errors import InputError
 from builder.files import atomic_path, refuse_foreign, write_atomic
 from builder.profile import load_profile
@@ -60,3 +61,23 @@ def test_a_directory_is_never_replaced_by_a_file(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="place is a directory; the result is a file"):
         write_atomic(tmp_path / "place", "drawing")
     assert [path.name for path in tmp_path.iterdir()] == ["place"]
+
+
+def test_a_path_below_a_file_is_a_wrong_path_and_no_defect(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(project_at(tmp_path), work="distribution: arch\nusers: [{name: bob}]\n")
+    (tmp_path / "letter").write_text("kept")
+    monkeypatch.chdir(tmp_path)
+    for words in (["--out", "letter/x"], ["--out=letter/x"]):
+        assert run_cli(["render", "work", *words]) == 3
+        assert "error: letter: File exists" in capsys.readouterr().err
+    assert (tmp_path / "letter").read_text() == "kept"
+
+
+def test_a_missing_file_that_nobody_named_stays_a_defect() -> None:
+    error = FileNotFoundError(2, "No such file or directory", "/usr/share/seatsmith/part")
+    assert wrong_path(error, ["seat", "plan", "demo"]) is None
+    assert wrong_path(error, ["seat", "plan", "/usr/share/seatsmith/part"]) is not None
+    assert wrong_path(FileNotFoundError(2, "No such file or directory", "."), ["x"]) is None
+    assert wrong_path(FileNotFoundError(2, "No such file or directory"), ["x"]) is None
