@@ -8,6 +8,8 @@ import json
 from importlib import resources
 from pathlib import Path
 
+from builder.broker.nodes import GIVEN, NODES
+from builder.broker.shapes import FIXED, MOST_TOUCH
 from builder.profile import Profile
 from builder.profile.model import AudioServer
 from builder.render.access import GPU, Bind, DeviceAccess
@@ -20,11 +22,9 @@ DROPPED = (
     *("audit_control", "audit_write", "dac_read_search", "ipc_owner", "lease", "linux_immutable", "mknod"),
     *("net_broadcast", "sys_nice", "sys_ptrace", "sys_resource", "sys_tty_config"),
 )
-NODES = "/run/seatsmith/devices"
 PROGRAM = "usr/lib/seatsmith/broker"
 BROKER = "seatsmith-broker.service"
-GIVEN = "/dev/seatsmith-given"  # builder/broker/nodes.py
-MOST_INPUTS = 7  # builder/broker/shapes.py: FIXED and MOST_TOUCH
+MOST_INPUTS = len(FIXED) + MOST_TOUCH
 
 
 def uid_base(profile: Profile) -> int:
