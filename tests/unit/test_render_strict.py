@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from builder.broker import nodes, shapes
 from builder.broker.environments import PLACE, load_environments
+from builder.broker.nodes import NODES
 from builder.profile import Profile
 from builder.render import render_host_bundle
 from builder.render import strict as strict_mode
 from builder.render.access import Bind
 from builder.render.devices import device_access
-from builder.render.strict import FIRST_UID, GIVEN, MOST_INPUTS, NODES, UIDS, uid_base
+from builder.render.strict import FIRST_UID, UIDS, uid_base
 from tests.support.render import picture, profile, shared, without_programs
 
 HIGHEST_OF_CONTAINERS = 1879048191  # systemd.io/UIDS-GIDS
@@ -160,12 +160,6 @@ def test_the_programs_of_the_host_read_what_is_rendered_for_them(tmp_path: Path)
     assert (work.name, work.vt, work.uid_base) == ("work", 8, uid_base(strict()))
     assert (work.gpu, work.input, work.extra) == (True, True, ("/dev/video0",))
     assert third.uid_base - work.uid_base == UIDS
-
-
-def test_both_sides_mean_the_same_places() -> None:
-    assert Path(NODES) == nodes.NODES
-    assert Path(GIVEN) == nodes.GIVEN
-    assert len(shapes.FIXED) + shapes.MOST_TOUCH == MOST_INPUTS
 
 
 def test_the_broker_is_carried_whole_and_imports_nothing_else_of_the_builder(tmp_path: Path) -> None:
