@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from builder import ui
+from builder.cli.installer_session import Session, end
 from builder.errors import SeatsmithError
 from builder.installer.answers import Then
 from builder.installer.disks import disk_paths
-from builder.installer.session import Session, end
 
 
 def run_command(stick: Path, disks: Sequence[Path] | None, *, power: bool) -> None:

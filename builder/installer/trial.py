@@ -7,7 +7,7 @@ from pathlib import Path
 
 from builder.errors import MachineError
 from builder.installer.answers import Answers, Then
-from builder.installer.session import NO_ENTRY
+from builder.installer.firmware import NO_ENTRY
 from builder.machine.credentials import Credential
 from builder.machine.hardware import TEST_KERNEL_OPTIONS, Accelerator, Firmware, Hardware
 from builder.machine.machine import Machine

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 import zstandard
 
+from builder.cli.installer_session import Session
 from builder.errors import SeatsmithError
 from builder.installer import pythonparts
 from builder.installer.answers import Then
 from builder.installer.layout import ANSWERS
-from builder.installer.session import Session
 from builder.project import Project
 from builder.provision.seatdisk import open_seat
 from builder.seat.images import Image

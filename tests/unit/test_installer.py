@@ -11,14 +11,12 @@ from builder.errors import InputError, TrustError
 from builder.installer.answers import Answers, Then, read_answers
 from builder.installer.cpio import write_cpio
 from builder.installer.disks import with_serial
+from builder.installer.firmware import entries_called, start_first
 from builder.installer.layout import unwanted
 from builder.installer.pythonparts import locked, needed
-from builder.installer.session import entries_called, register
 from builder.installer.trial import FAILED
 from builder.profile.positions import FileError
-from builder.provision.identity import Identity
 from builder.run import Result
-from builder.volume.target import Target
 from tests.support.cpio import Entry, unpack
 
 
@@ -227,10 +225,9 @@ def test_the_firmware_gets_one_entry_in_place_of_those_of_the_same_name(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("builder.installer.session.EFI_VARIABLES", tmp_path)
-    disk = Path("/dev/vdb")
+    monkeypatch.setattr("builder.installer.firmware.EFI_VARIABLES", tmp_path)
     firmware = Firmware(status)
-    register(Identity(Target(disk, True, 1 << 30), disk, "", "S1", ()), "tiny", firmware)  # type: ignore[arg-type]
+    start_first(Path("/dev/vdb"), "tiny", firmware)  # type: ignore[arg-type]
     assert [a[a.index("--bootnum") + 1] for a in firmware.asked if "--bootnum" in a] == ["0001", "0003"]
     created = [a for a in firmware.asked if "--create" in a]
     assert [(a[a.index("--disk") + 1], a[a.index("--label") + 1]) for a in created] == [

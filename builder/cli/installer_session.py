@@ -5,7 +5,6 @@ seat's name. Everything that writes is `seatsmith provision apply`, with its ref
 """
 
 import os
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from builder.cli.provision_show import plan_command, reading
 from builder.errors import InputError, UsageError
 from builder.installer.answers import Answers, Then, read_answers
 from builder.installer.disks import PATIENCE, Candidate, candidates, disk_paths, with_serial
+from builder.installer.firmware import start_first
 from builder.installer.layout import ANSWERS
 from builder.outputs.sign import trusted_keys
 from builder.project import Project, find_project
@@ -28,11 +28,8 @@ from builder.seat.plan import load_plan
 from builder.tools import Tools, ensure_tools
 
 PASSWORD = "seatsmith.password."  # credentials: seatsmith.password.ENVIRONMENT.USER
-EFI_VARIABLES = Path("/sys/firmware/efi/efivars")
 WAIT_ONLINE = Path("/usr/lib/systemd/systemd-networkd-wait-online")
 ONLINE_SECONDS = 60
-LOADER = r"\EFI\systemd\systemd-bootx64.efi"
-NO_ENTRY = "the firmware took no boot entry"
 
 
 @dataclass(frozen=True)
@@ -79,7 +76,7 @@ class Session:
         )
         ui.current().say(text)
         if identity.target.is_device:
-            register(identity, seat, tools)
+            start_first(identity.path, seat, tools)
         return answers.then if answers else Then.WAIT
 
 
@@ -163,30 +160,6 @@ def password_files() -> list[str]:
         environment, _, user = path.name.removeprefix(PASSWORD).partition(".")
         found.append(f"{environment}:{user}:{path}")
     return found
-
-
-def register(identity: Identity, seat: str, tools: Tools) -> None:
-    """Have the firmware start the disk first. Without that, it finds the disk by itself or not."""
-    if not EFI_VARIABLES.is_dir():
-        return
-    label = f"Seatsmith {seat}"
-    for number in entries_called(label, tools.run(["efibootmgr"], check=False).text):
-        tools.run(["efibootmgr", "--quiet", "--bootnum", number, "--delete-bootnum"], check=False)
-    argv: list[Arg] = ["efibootmgr", "--quiet", "--create", "--disk", identity.path, "--part", "1"]
-    argv += ["--label", label, "--loader", LOADER]
-    result = tools.run(argv, check=False)
-    if result.returncode != 0:
-        said = (result.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"])[-1]
-        ui.current().warn(f"{NO_ENTRY} ({said}); choose the disk in its boot menu")
-
-
-def entries_called(label: str, listed: str) -> list[str]:
-    """Numbers of the firmware's boot entries of that label, as efibootmgr(8) lists them."""
-    return [
-        match[1]
-        for match in re.finditer(r"^Boot([0-9A-Fa-f]{4})[* ] (.*)$", listed, re.MULTILINE)
-        if match[2].split("\t")[0] == label
-    ]
 
 
 def end(then: Then) -> None:
