@@ -6,6 +6,7 @@ that were written and read back stay, as long as everything that they are made o
 """
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from uuid import uuid4
@@ -99,7 +100,7 @@ class JournalledWriter(Writer):
     key: str = ""
     taken_up: TakenUp | None = None
     proved: list[Written] = field(default_factory=list)
-    """What was read back already."""
+    """What was read back already, of the environments of this run."""
 
     @property
     def missing(self) -> Sequence[Environment]:
@@ -131,9 +132,9 @@ class JournalledWriter(Writer):
         super().clear_free(size)
         self.note(CLEARED)
 
-    def write_environments(self, *args: object, **options: object) -> None:
+    def write_environments(self, made: Mapping[str, Future[Path]], report: Report, *, dense: bool) -> None:
         self.note("boot files and swap")
-        super().write_environments(*args, **options)  # type: ignore[arg-type]
+        super().write_environments(made, report, dense=dense)
         self.note("environments")
 
     def write_environment(
