@@ -1,5 +1,6 @@
 """What happens when ``seatsmith`` starts: parse, run, turn every error into a message and an exit code."""
 
+import io
 import logging
 import os
 import signal
@@ -15,10 +16,22 @@ INTERRUPTED = "interrupted; what was being made has been removed"
 
 def main() -> None:
     """Entry point of the console script."""
+    prepare_streams()
     for name in (signal.SIGTERM, signal.SIGHUP):  # both end a run as Ctrl-C does, so that it cleans up
         if signal.getsignal(name) is signal.SIG_DFL:
             signal.signal(name, signal.default_int_handler)
     sys.exit(run_cli(sys.argv[1:]))
+
+
+def prepare_streams() -> None:
+    """Read and write UTF-8 in any locale, escape what is no character, and do without a closed stream."""
+    if sys.getfilesystemencoding() != "utf-8":  # of a locale such as de_DE.ISO-8859-1
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
+    for name in ("stdout", "stderr"):
+        if (stream := getattr(sys, name)) is None:
+            setattr(sys, name, io.StringIO())
+        else:
+            stream.reconfigure(errors="backslashreplace")
 
 
 def run_cli(argv: list[str]) -> int:
@@ -73,9 +86,13 @@ def wrong_path(error: OSError, argv: Sequence[str]) -> InputError | None:
     if not isinstance(error, kinds) or not isinstance(error.filename, str) or not Path(error.filename).parts:
         return None
     given = [Path(word.partition("=")[2] if word.startswith("--") else word) for word in argv]
-    if not any(path.is_relative_to(error.filename) for path in given):
+    if place := os.environ.get("SEATSMITH_DIST"):
+        given.append(Path(place))
+    wrong = Path(error.filename)
+    below = isinstance(error, NotADirectoryError)  # names what was looked for below a file
+    if not any(path.is_relative_to(wrong) or (below and wrong.is_relative_to(path)) for path in given):
         return None
-    return InputError(f"{error.filename}: {error.strerror}", hint="check the path on the command line")
+    return InputError(f"{error.filename}: {error.strerror}", hint="check the path that was given")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from builder.errors import InputError
+from builder.errors import InputError, MachineError
 
 
 @dataclass(frozen=True)
@@ -30,14 +30,25 @@ class Project:
 
 def cache_home() -> Path:
     """``$XDG_CACHE_HOME/seatsmith``, as the XDG base directory specification names it."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "seatsmith"
+    return base_directory("XDG_CACHE_HOME", ".cache") / "seatsmith"
 
 
 def state_home() -> Path:
     """``$XDG_STATE_HOME/seatsmith``: what must be remembered, unlike the cache."""
-    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state"
-    return Path(base) / "seatsmith"
+    return base_directory("XDG_STATE_HOME", ".local/state") / "seatsmith"
+
+
+def base_directory(variable: str, below_home: str) -> Path:
+    """A base directory; a relative path in its variable is ignored, as the specification asks."""
+    if (named := Path(os.environ.get(variable, ""))).is_absolute():
+        return named
+    try:
+        return Path.home() / below_home
+    except RuntimeError as e:
+        raise MachineError(
+            "there is no home directory: HOME is not set, and this user is not in passwd(5)",
+            hint=f"set HOME or {variable}",
+        ) from e
 
 
 def find_project(start: Path | None = None) -> Project:
@@ -46,7 +57,13 @@ def find_project(start: Path | None = None) -> Project:
     Raises InputError where there is none.
     """
     named = os.environ.get("SEATSMITH_ROOT")
-    here = Path(named) if named else (start or Path.cwd())
+    try:
+        here = Path(named) if named else (start or Path.cwd())
+    except FileNotFoundError as e:
+        raise InputError(
+            "the working directory has been removed",
+            hint="change into the checkout, or set SEATSMITH_ROOT to it",
+        ) from e
     for place in (here.resolve(), *here.resolve().parents):
         if (place / "mkosi.conf").is_file() and (place / "profiles").is_dir():
             dist = Path(os.environ.get("SEATSMITH_DIST") or place / "dist")

@@ -30,7 +30,8 @@ class Ui:
         print(f"warning: {text}", file=sys.stderr, flush=True)
 
     def error(self, text: str, hint: str | None = None) -> None:
-        print(f"error: {text}" + (f"\nhint: {hint}" if hint else ""), file=sys.stderr, flush=True)
+        with contextlib.suppress(OSError):  # a full disk behind stderr must not change the exit code
+            print(f"error: {text}" + (f"\nhint: {hint}" if hint else ""), file=sys.stderr, flush=True)
 
     @contextlib.contextmanager
     def step(self, title: str, *, total: int | None = None, unit: str = "B") -> Iterator[Meter]:

@@ -49,9 +49,11 @@ def load_seat(project: Project, name: str) -> Seat:
 def load_seat_file(project: Project, name: str) -> SeatFile:
     """The same with the places of all settings."""
     path = project.seats / f"{name}.yaml"
-    if SEAT_NAME.problem(name) or not path.is_file():
+    if name not in seat_names(project):
         there = ", ".join(seat_names(project)) or "none yet"
         raise InputError(f"there is no seat {name!r}", hint=f"seats in {project.seats}: {there}")
+    if wrong := SEAT_NAME.problem(name):
+        raise FileError([Problem(Position(path, 1, 1), f"its name {wrong}; accepted: {SEAT_NAME.accepted}")])
     root = read_mapping(path, WHAT)
     said = root.value.pop("name", None)
     if said is not None and said.value != name:

@@ -81,3 +81,12 @@ def test_a_missing_file_that_nobody_named_stays_a_defect() -> None:
     assert wrong_path(error, ["seat", "plan", "/usr/share/seatsmith/part"]) is not None
     assert wrong_path(FileNotFoundError(2, "No such file or directory", "."), ["x"]) is None
     assert wrong_path(FileNotFoundError(2, "No such file or directory"), ["x"]) is None
+
+
+def test_a_result_directory_of_the_environment_that_is_a_file_is_a_wrong_path(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SEATSMITH_DIST", "letter")
+    assert (
+        wrong_path(NotADirectoryError(20, "Not a directory", "letter/work"), ["render", "work"]) is not None
+    )
