@@ -11,7 +11,7 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -221,6 +221,14 @@ def remove_tree(path: Path) -> None:
 
     if path.exists():
         shutil.rmtree(path, onerror=make_writable)
+
+
+def from_byte(blocks: Iterable[bytes], offset: int) -> Iterator[bytes]:
+    """What blocks hold from a byte offset on: for servers that send all of a file instead of its rest."""
+    for block in blocks:
+        if offset < len(block):
+            yield block[offset:]
+        offset = max(0, offset - len(block))
 
 
 @contextlib.contextmanager

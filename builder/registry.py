@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from builder.errors import InputError, MachineError, TrustError
-from builder.files import CHUNK, file_digest
+from builder.files import CHUNK, file_digest, from_byte
 
 if TYPE_CHECKING:
     import requests
@@ -88,13 +88,7 @@ class Repository:
             if answer.status_code == 416:  # nothing is left to fetch
                 return
             check(answer)
-            skip = offset if answer.status_code == 200 else 0
-            for block in answer.iter_content(CHUNK):
-                if skip >= len(block):
-                    skip -= len(block)
-                    continue
-                yield block[skip:]
-                skip = 0
+            yield from from_byte(answer.iter_content(CHUNK), offset if answer.status_code == 200 else 0)
 
     def size(self, tag: str, title: str) -> int | None:
         """Of an artifact's file; None where there is no such artifact, 0 where it lacks the file."""

@@ -11,7 +11,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from builder import ui
 from builder.errors import InputError, MachineError, TrustError
-from builder.files import CHUNK, no_space_named
+from builder.files import CHUNK, from_byte, no_space_named
 
 if TYPE_CHECKING:
     import httpx
@@ -146,13 +146,7 @@ class Site:
                     return
                 if answer.status_code not in (200, 206):
                     raise MachineError(f"{url}: HTTP status {answer.status_code}")
-                skip = offset if answer.status_code == 200 else 0
-                for block in answer.iter_raw(CHUNK):
-                    if skip >= len(block):
-                        skip -= len(block)
-                        continue
-                    yield block[skip:]
-                    skip = 0
+                yield from from_byte(answer.iter_raw(CHUNK), offset if answer.status_code == 200 else 0)
         except httpx.HTTPError as e:
             raise MachineError(f"{url}: {type(e).__name__}: {e}".rstrip(": ")) from e
 

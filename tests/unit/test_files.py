@@ -17,6 +17,7 @@ from builder.errors import BusyError, InputError, MachineError
 from builder.files import (
     atomic_path,
     exclusive,
+    from_byte,
     json_digest,
     machine_error,
     remove_tree,
@@ -202,6 +203,12 @@ def test_a_tree_with_read_only_directories_can_be_removed(tmp_path: Path) -> Non
     remove_tree(tmp_path / "not there")
     assert names(tmp_path) == set()
     assert Path("/etc").is_dir()
+
+
+@pytest.mark.parametrize("offset", range(8))
+def test_what_follows_a_byte_is_the_same_however_the_blocks_are_cut(offset: int) -> None:
+    for blocks in ([b"abcdef"], [b"a", b"", b"bc", b"def"], [b"abc", b"def"]):
+        assert b"".join(from_byte(blocks, offset)) == b"abcdef"[offset:]
 
 
 def test_a_scratch_directory_is_empty_and_private_and_gone_after_an_error_too(tmp_path: Path) -> None:
