@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from enum import StrEnum
 
 from builder import ui
-from builder.errors import InputError, MachineError
+from builder.errors import MachineError, UsageError
 
 STANDIN_SCHEME = "standin:"
 PROBE_TIMEOUT = 4.0  # seconds; "auto" must not keep a person waiting
@@ -19,12 +19,12 @@ class Source(StrEnum):
 def choose_source(wanted: str, probe_url: str) -> Source:
     """Resolve ``auto``: upstream when it answers, else the stand-in, with a plain warning.
 
-    Raises InputError for an unknown word, MachineError where ``upstream`` was named and does not answer.
+    Raises UsageError for an unknown word, MachineError where ``upstream`` was named and does not answer.
     """
     if wanted == "standin":
         return Source.STANDIN
     if wanted not in ("auto", "upstream"):
-        raise InputError(f"unknown source {wanted!r}", hint="accepted: auto, upstream, standin")
+        raise UsageError(f"unknown source {wanted!r}", hint="accepted: auto, upstream, standin")
     if (problem := probe(probe_url)) is None:
         return Source.UPSTREAM
     if wanted == "upstream":

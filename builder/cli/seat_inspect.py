@@ -31,13 +31,13 @@ def inspect_command(
     list_files: bool,
     digests: bool,
 ) -> Outcome:
-    tools = ensure_tools()
     if not image.exists():
         raise InputError(f"there is no {image}")
     if list_files and not (descriptors or files):
         raise InputError("the files are encrypted", hint="give --passphrase-fd or --passphrase-file")
     listings: dict[str, Listing] = {}
     with Disk(image) as disk, tempfile.TemporaryDirectory(prefix="seatsmith.") as scratch:
+        tools = ensure_tools()
         found = inspect_disk(disk, tools)
         names = [v.name for v in found.volumes if v.header]
         given = obtain(names, descriptors=descriptors, files=files) if descriptors or files else None

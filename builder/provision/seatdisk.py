@@ -118,7 +118,10 @@ def open_seat(medium: Medium, size: int) -> SeatDisk:
             f"{medium.path}: the seat {unfinished} is not completely written",
             hint=f"finish it: seatsmith provision apply {unfinished} --disk {medium.path}",
         )
-    table = gpt.decode(medium.read, size)
+    try:
+        table = gpt.decode(medium.read, size)
+    except InputError as e:
+        raise InputError(f"{medium.path} holds no seat: {e.message}", hint=e.hint) from e
     esp = next((p for p in table.partitions if p.type == gpt.ESP), None)
     pv = next((p for p in table.partitions if p.name.startswith(SEAT_PREFIX)), None)
     if esp is None or pv is None:

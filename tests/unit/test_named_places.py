@@ -5,11 +5,14 @@ from pathlib import Path
 import pytest
 
 from builder.__main__ import run_cli, wrong_path
-from builder.errors import InputError
+from builder.errors import InputError, UsageError
 from builder.files import atomic_path, refuse_foreign, write_atomic
 from builder.profile import load_profile
+from builder.provision.seatdisk import open_seat
 from builder.publish.pull import pull
 from builder.render.preview import keep_rendered
+from builder.sources import choose_source
+from builder.volume.medium import Medium
 from tests.support.profiles import project_at, write
 
 
@@ -90,3 +93,27 @@ def test_a_result_directory_of_the_environment_that_is_a_file_is_a_wrong_path(
     assert (
         wrong_path(NotADirectoryError(20, "Not a directory", "letter/work"), ["render", "work"]) is not None
     )
+
+
+def test_a_disk_without_a_seat_is_named(tmp_path: Path) -> None:
+    letter = tmp_path / "letter"
+    letter.write_bytes(bytes(4096))
+    with letter.open("rb") as f, pytest.raises(InputError, match="letter holds no seat: there is no GUID"):
+        open_seat(Medium(f.fileno(), letter), 4096)
+
+
+def test_what_is_no_disk_is_refused_before_the_tools_tree_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project_at(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for words in (["/nonexistent"], ["."], ["mkosi.conf", "--files"]):
+        assert run_cli(["seat", "inspect", *words]) == 3
+    assert "the files are encrypted" in capsys.readouterr().err
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_source_that_there_is_not_is_a_wrong_command_line() -> None:
+    with pytest.raises(UsageError, match="unknown source 'debian'"):
+        choose_source("debian", "https://mirror.invalid")
