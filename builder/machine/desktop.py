@@ -22,7 +22,7 @@ OWN_X = (
     '&& tr "\\0" " " </proc/$p/cmdline && echo; '
     "done; true"
 )
-SESSION_SIGN = {"i3": "i3bar"}  # the program that shows that a session has come up
+SESSION_SIGN = {"i3": "i3bar", "sway": "swaybar"}  # the program that shows that a session has come up
 
 
 class Desktop:
@@ -43,7 +43,8 @@ class Desktop:
 
     def wait_until_up(self, *, timeout: float = 300.0) -> None:
         """Wait until the desktop (or the greeter, where nobody is logged in) is there."""
-        self.shell.wait_for_unit("lightdm.service", timeout=timeout)
+        unit = "seatsmith-sway.service" if self.facts.wayland else "lightdm.service"
+        self.shell.wait_for_unit(unit, timeout=timeout)
         if self.facts.user is None:
             self.wait_for_greeter(timeout=timeout)
         else:
@@ -76,6 +77,12 @@ class Desktop:
             f"export DISPLAY=:0 XAUTHORITY=/run/lightdm/root/:0; {command}", timeout=timeout
         )
 
+    def wayland(self, command: str, *, timeout: float = 60.0) -> str:
+        """Run a command as the user, with the environment's Wayland display at hand."""
+        user = shlex.quote(self.facts.user or "user")
+        display = f'XDG_RUNTIME_DIR="/run/user/$(id -u {user})" WAYLAND_DISPLAY=wayland-1'
+        return self.shell.succeed(f"runuser -u {user} -- env {display} {command}", timeout=timeout)
+
     # --- virtual terminals
 
     @property
@@ -106,11 +113,15 @@ class Desktop:
 
     def open_recorder(self, *, timeout: float = WAIT) -> None:
         """Open a terminal over the whole screen that writes down what it is sent."""
-        inner = RECORDER.replace("FILE", TYPED)
-        window = (
-            f"xterm -fullscreen -fa Mono -fs 16 -e bash -c {shlex.quote(inner)} sh {shlex.quote(self.name)}"
-        )
-        self.x(f"rm -f {TYPED}; setsid -f {window} >/run/seatsmith-xterm.log 2>&1 </dev/null")
+        inner = f"bash -c {shlex.quote(RECORDER.replace('FILE', TYPED))} sh {shlex.quote(self.name)}"
+        if self.facts.wayland:
+            self.shell.succeed(f"rm -f {TYPED}; (umask 0; : >{TYPED})")
+            self.wayland(
+                f"setsid -f foot --fullscreen --font=Mono:size=16 {inner} >/dev/null 2>&1 </dev/null"
+            )
+        else:
+            window = f"xterm -fullscreen -fa Mono -fs 16 -e {inner}"
+            self.x(f"rm -f {TYPED}; setsid -f {window} >/run/seatsmith-xterm.log 2>&1 </dev/null")
         # the window is there, and has the keyboard: a letter gets through
         self.shell.wait_for_file(TYPED, timeout=timeout)
         self.eventually_types("a", timeout=timeout)

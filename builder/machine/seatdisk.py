@@ -11,7 +11,7 @@ from builder.machine.kernel import unpack_uki
 from builder.machine.subject import EnvironmentFacts, Kernel, Subject
 from builder.machine.trial import choose_accelerator
 from builder.profile import Profile, load_profile
-from builder.profile.model import Isolation
+from builder.profile.model import DisplayServer, Isolation
 from builder.project import Project
 from builder.seat.overlay import UKIS
 from builder.tools import Tools
@@ -93,6 +93,7 @@ def facts_of(environment: Mapping[str, Any], profile: Profile) -> EnvironmentFac
         vt=environment["vt"],
         user=profile.display.autologin,
         session=profile.display.session,
+        wayland=profile.display.server is DisplayServer.WAYLAND,
         network=profile.network.veth,
         strict=profile.isolation is Isolation.STRICT,
     )

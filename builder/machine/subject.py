@@ -21,6 +21,8 @@ class EnvironmentFacts(Frozen):
     user: str | None = None
     """Who is logged in without a password; None: the greeter waits."""
     session: str = "i3"
+    wayland: bool = False
+    """sway by seatd, and neither an X server nor LightDM."""
     sound: bool = True
     network: bool = True
     """A container's network namespace of its own."""

@@ -103,7 +103,7 @@ class Display(Section):
     vt: Vt = 8
     """Virtual terminal of the desktop (LightDM's minimum-vt). VT 7 is the host's."""
     server: DisplayServer = DisplayServer.X11
-    """X11 (Xorg) or Wayland (sway)."""
+    """X11 (Xorg by LightDM) or Wayland (sway by seatd; needs `autologin`)."""
     greeter: Token = "lightdm-gtk-greeter"
     """Name of a greeter below /usr/share/xgreeters."""
     session: Token = "i3"

@@ -16,10 +16,10 @@ def render_image(profile: Profile, dest: Path) -> None:
 
     The result depends on the profile alone. Raises InputError for what cannot be rendered.
     """
-    if profile.display.server is not DisplayServer.X11:
+    if profile.display.server is DisplayServer.WAYLAND and profile.display.autologin is None:
         raise InputError(
-            f"profile {profile.name}: display.server: {profile.display.server} cannot be rendered yet",
-            hint="write display.server: x11",
+            f"profile {profile.name}: display.server: wayland has no greeter yet",
+            hint="name the user in display.autologin, or write display.server: x11",
         )
     values = image_values(profile)
     render_tree(template_root() / "image", dest, values)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from builder.profile import Profile
-from builder.profile.model import User
+from builder.profile.model import DisplayServer, User
 
 FIRST_UID = 1000
 FIRST_HUE = 210  # VT7 is blue
@@ -58,6 +58,7 @@ def image_values(profile: Profile) -> dict[str, Any]:
         "color": terminal_color(profile.display.vt),
         "bootable": profile.bootable,
         "display": profile.display,
+        "window_manager": "sway" if profile.display.server is DisplayServer.WAYLAND else "i3",
         "services": {"enable": profile.services.enable, "mask": profile.services.mask},
         "users": with_uids(profile.users),
     }

@@ -181,10 +181,30 @@ def test_nobody_is_logged_in_unless_asked(tmp_path: Path) -> None:
     assert "autologin" not in picture(tmp_path)
 
 
-def test_what_cannot_be_rendered_yet_is_refused_and_not_ignored(tmp_path: Path) -> None:
-    wayland = profile(display={"server": "wayland", "session": "sway"})
-    with pytest.raises(InputError, match="cannot be rendered yet"):
-        render_all(wayland, tmp_path)
+def test_a_wayland_profile_brings_seatd_and_sway_on_its_terminal_and_nothing_of_x(tmp_path: Path) -> None:
+    render_image(
+        profile(display={"vt": 9, "server": "wayland", "session": "sway", "autologin": "user"}), tmp_path
+    )
+    units = tmp_path / "usr/lib/systemd/system"
+    seatd, sway = (units / f"seatsmith-{name}.service" for name in ("seatd", "sway"))
+    assert "\nTTYPath=/dev/tty9\n" in seatd.read_text()
+    assert "chvt 9 && exec seatd -u user'" in seatd.read_text()
+    assert "\nUser=user\n" in sway.read_text()
+    preset = (tmp_path / "usr/lib/systemd/system-preset/00-seat.preset").read_text()
+    assert "enable seatsmith-sway.service" in preset
+    assert "lightdm" not in picture(tmp_path)
+    assert "xsetroot" not in (tmp_path / "etc/xdg/sway/config").read_text()
+    assert not (tmp_path / "etc/X11").exists()
+
+
+def test_an_x11_profile_has_nothing_of_wayland(tmp_path: Path) -> None:
+    render_image(profile(display={"vt": 8, "autologin": "user"}), tmp_path)
+    assert "sway" not in picture(tmp_path)
+
+
+def test_a_wayland_profile_without_a_user_to_log_in_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no greeter yet"):
+        render_all(profile(display={"server": "wayland", "session": "sway"}), tmp_path)
 
 
 def test_mkosi_is_told_name_language_and_clock() -> None:

@@ -94,6 +94,7 @@ def screen_size(picture: Path | None) -> tuple[int, int]:
 
 
 @pytest.mark.check("The container learns of a monitor that is plugged in")
+@pytest.mark.needs("x11")
 def test_monitor(seat: SeatInTest, show: Show) -> None:
     seat.guest.switch_to()
     log = "/run/seatsmith-drm"

@@ -59,6 +59,7 @@ def test_restart(seat: SeatInTest, show: Show) -> None:
 
 
 @pytest.mark.check("A person logs in at the greeter by typing the password")
+@pytest.mark.needs("x11")
 @pytest.mark.defect("guest", "sed -i '1i auth required pam_deny.so' /etc/pam.d/lightdm")
 def test_greeter(seat: SeatInTest, show: Show) -> None:
     desktop = seat.guest

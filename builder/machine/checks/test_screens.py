@@ -22,6 +22,7 @@ pytestmark = pytest.mark.needs("container")
 
 
 @pytest.mark.check("Each environment's X server runs on its own virtual terminal")
+@pytest.mark.needs("x11")
 @pytest.mark.defect("guest", "systemctl stop lightdm.service")
 def test_own_terminal(seat: SeatInTest) -> None:
     for desktop in seat.desktops:
@@ -45,6 +46,7 @@ def bar_of(desktop: Desktop) -> str:
 
 
 @pytest.mark.check("The graphics card obeys the X server of the terminal on screen, and no other")
+@pytest.mark.needs("x11")
 @pytest.mark.defect("guest", STOP_X)
 def test_drm_master(seat: SeatInTest) -> None:
     for desktop in [*seat.desktops, *seat.desktops]:
@@ -113,7 +115,7 @@ def test_switches_under_load(seat: SeatInTest, show: Show) -> None:
 
 
 @pytest.mark.check("A third environment works beside the others on its own terminal, and outlasts them")
-@pytest.mark.needs("third")
+@pytest.mark.needs("third", "x11")
 @pytest.mark.defect("host", "systemctl --machine={third} stop lightdm.service")
 def test_third_environment(seat: SeatInTest, show: Show) -> None:
     third = seat.containers[1]

@@ -5,7 +5,7 @@ import subprocess
 import time
 from pathlib import Path
 
-SCRIPT = Path(__file__).parents[2] / "mkosi.extra/usr/lib/seatsmith/x-in-turn"
+SCRIPT = Path(__file__).parents[2] / "mkosi.extra/usr/lib/seatsmith/in-turn"
 
 
 class Environment:
@@ -15,7 +15,7 @@ class Environment:
         self.up, self.began = top / f"{name}.up", top / f"{name}.began"
         self.script = top / name
         text = SCRIPT.read_text(encoding="utf-8")
-        for path, here in (("/run/seatsmith/turn", turn), ("/run/seatsmith/x-is-up", self.up)):
+        for path, here in (("/run/seatsmith/turn", turn), ("/run/seatsmith/screen-is-up", self.up)):
             assert text.count(path) == 1
             text = text.replace(path, os.fspath(here))
         self.script.write_text(text)
@@ -24,7 +24,7 @@ class Environment:
 
     def start(self) -> subprocess.Popen[bytes]:
         path = f"{self.script.parent}:{os.environ['PATH']}"
-        return subprocess.Popen(["sh", self.script, self.began, "vt8"], env={"PATH": path})
+        return subprocess.Popen(["sh", self.script, "X", self.began, "vt8"], env={"PATH": path})
 
 
 def test_the_second_server_begins_when_the_first_is_up(tmp_path: Path) -> None:
