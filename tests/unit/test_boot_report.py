@@ -87,8 +87,13 @@ def job(folder: Path, *, containers: list[EnvironmentFacts]) -> Job:
 
 def test_a_seat_without_sound_or_network_has_fewer_abilities(tmp_path: Path) -> None:
     quiet = WORK.model_copy(update={"sound": False, "network": False})
-    assert job(tmp_path, containers=[quiet]).abilities == {"container", "volume"}
-    assert job(tmp_path, containers=[]).abilities == set()
+    assert job(tmp_path, containers=[quiet]).abilities == {"container", "volume", "x11"}
+    assert job(tmp_path, containers=[]).abilities == {"x11"}
+
+
+def test_a_seat_with_a_wayland_desktop_is_not_asked_about_x_servers(tmp_path: Path) -> None:
+    sway = WORK.model_copy(update={"session": "sway", "wayland": True})
+    assert "x11" not in job(tmp_path, containers=[sway]).abilities
 
 
 def test_a_passphrase_is_handed_over_only_by_the_fast_route(tmp_path: Path) -> None:
