@@ -10,7 +10,7 @@ from builder.errors import InputError, UsageError
 from builder.profile import Profile
 from builder.seat.secrets import checked, read_file
 from builder.tools import Tools
-from builder.volume.ext4read import Filesystem
+from builder.volume.ext4read import Filesystem, Missing
 from builder.volume.keys import wipe
 
 SHADOW = "etc/shadow"
@@ -61,7 +61,7 @@ def hashes_in(filesystem: Filesystem, users: Iterable[str]) -> dict[str, str]:
     """The passwords that users have in an environment; nothing for those who have none."""
     try:
         text = filesystem.data(filesystem.find(f"/{SHADOW}").inode).decode(errors="replace")
-    except InputError:
+    except Missing:
         return {}
     fields = (line.split(":") for line in text.splitlines())
     return {f[0]: f[1] for f in fields if len(f) > 2 and f[0] in set(users) and f[1].startswith(USABLE)}

@@ -22,7 +22,7 @@ from builder.seat.hostfiles import RECORD_MODE, RECORDS, Files, decode, digest_o
 from builder.tools import Tools
 from builder.volume import lvmcommit
 from builder.volume.ext4edit import Changes, File, read_file
-from builder.volume.ext4read import Filesystem
+from builder.volume.ext4read import Filesystem, Missing
 
 TAG = "host."  # and a host's name: the digest of the files that it has for the volume's container
 AFTER = (
@@ -94,7 +94,7 @@ class VolumeRoot:
     def names(self, folder: str) -> Iterable[str]:
         try:
             entry = self._filesystem.find(f"/{folder}")
-        except InputError:
+        except Missing:
             return []
         return sorted(name for name, _ in self._filesystem.names(entry.inode))
 

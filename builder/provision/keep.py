@@ -6,6 +6,7 @@ modes, times and hard links. Of extended attributes mkfs.ext4 takes file capabil
 others, ACLs among them, afterwards.
 """
 
+import contextlib
 import io
 import os
 import stat
@@ -16,13 +17,16 @@ from pathlib import Path, PurePosixPath
 from builder.errors import InputError
 from builder.tools import Tools
 from builder.volume.ext4inode import device_number, extended_attributes, modified
-from builder.volume.ext4read import Entry, Filesystem
+from builder.volume.ext4read import Entry, Filesystem, Missing
 
 FROM_TAR = "security.capability"  # the one extended attribute that mkfs.ext4 takes from a tar
 
 
 class Kept:
-    """The files below ``paths`` of an old filesystem; what does not exist there is left to the image."""
+    """The files below ``paths`` of an old filesystem; what does not exist there is left to the image.
+
+    Raises InputError where that is damaged, and for a path that is a link: what is behind it would go.
+    """
 
     def __init__(self, filesystem: Filesystem, paths: Sequence[str]) -> None:
         self._filesystem = filesystem
@@ -30,10 +34,23 @@ class Kept:
         for path in sorted({p.strip("/") for p in paths}):
             if any(path == r or path.startswith(f"{r}/") for r in self.roots):
                 continue
-            try:
+            self.refuse_link(path)
+            with contextlib.suppress(Missing):
                 self.roots[path] = filesystem.find(path)
-            except InputError:
-                continue
+
+    def refuse_link(self, path: str) -> None:
+        """Raise InputError where ``path``, or a directory above it, is a link to a directory."""
+        for place in (path, *map(str, PurePosixPath(path).parents[:-1])):
+            with contextlib.suppress(Missing):
+                if not (link := self._filesystem.find(place)).is_link:
+                    continue
+                target = self._filesystem.target(link.inode)
+                there = os.path.normpath(f"/{PurePosixPath(place).parent / target}")
+                if self._filesystem.find(there).is_directory:
+                    raise InputError(
+                        f"/{path} is to be kept, and /{place} is a link to {target}",
+                        hint=f"write {there}{path.removeprefix(place)} in `keep:` of the seat file instead",
+                    )
 
     def covers(self, name: str) -> bool:
         """Whether a member of the image's tar makes room for what is kept."""

@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from builder.errors import InputError, UsageError
 from builder.profile.checks import HostName
-from builder.volume.ext4read import Filesystem
+from builder.volume.ext4read import Filesystem, Missing
 
 MACHINE_ID, HOSTNAME, HOSTS, SSH = "etc/machine-id", "etc/hostname", "etc/hosts", "etc/ssh"
 KEY = f"{SSH}/ssh_host_ed25519_key"
@@ -65,7 +65,7 @@ def persona_in(filesystem: Filesystem) -> Persona:
     for path in (MACHINE_ID, HOSTNAME, *key_paths(filesystem)):
         try:
             entry = filesystem.find(f"/{path}")
-        except InputError:
+        except Missing:
             continue
         if entry.is_file:
             found[path] = Belonging(filesystem.data(entry.inode), entry.inode.mode & 0o777)
@@ -77,7 +77,7 @@ def persona_in(filesystem: Filesystem) -> Persona:
 def key_paths(filesystem: Filesystem) -> list[str]:
     try:
         folder = filesystem.find(f"/{SSH}")
-    except InputError:
+    except Missing:
         return []
     names = sorted(name for name, _ in filesystem.names(folder.inode))
     return [f"{SSH}/{name}" for name in names if _KEY_NAME.fullmatch(name)]

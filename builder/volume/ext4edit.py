@@ -16,7 +16,7 @@ from typing import BinaryIO
 from builder.errors import InputError
 from builder.tools import Tools
 from builder.volume.ext4inode import attribute_block
-from builder.volume.ext4read import Entry, Filesystem
+from builder.volume.ext4read import Entry, Filesystem, Missing
 from builder.volume.read import Read
 from builder.volume.traces import data_extents
 
@@ -172,7 +172,7 @@ def with_parents(changes: Changes) -> list[str]:
 def found(filesystem: Filesystem, path: str) -> Entry | None:
     try:
         entry = filesystem.find(f"/{path}")
-    except InputError:
+    except Missing:
         return None
     if entry.is_directory:
         list(filesystem.names(entry.inode))  # its blocks are needed
@@ -243,7 +243,7 @@ def read_file(filesystem: Filesystem, path: str) -> File | None:
     """A file or link as it is there; None for what is neither."""
     try:
         entry = filesystem.find(f"/{path}")
-    except InputError:
+    except Missing:
         return None
     if entry.is_link:
         return link_to(filesystem.target(entry.inode))

@@ -83,6 +83,10 @@ def decrypting(read: Read, key: bytearray) -> Read:
     return clear
 
 
+class Missing(InputError):
+    """A path that a filesystem does not have: no damage, and no reason to stop for who can do without."""
+
+
 class Filesystem:
     """An ext4 filesystem. Raises InputError where it is none or is damaged."""
 
@@ -170,12 +174,15 @@ class Filesystem:
                 at += length
 
     def find(self, path: str) -> Entry:
-        """The entry of a path, links not followed. Raises InputError where there is none."""
+        """The entry of a path, links not followed.
+
+        Raises Missing where there is none, and InputError where a directory on the way is damaged.
+        """
         inode, walked = self.inode(ROOT_INODE), []
         for step in (s for s in path.split("/") if s):
             number = dict(self.names(inode)).get(step) if stat.S_ISDIR(inode.mode) else None
             if number is None:
-                raise InputError(f"there is no {path}")
+                raise Missing(f"there is no {path}")
             inode = self.inode(number)
             walked.append(step)
         return Entry("/".join(walked), inode)
