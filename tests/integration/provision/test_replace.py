@@ -19,6 +19,7 @@ from builder.provision.seatdisk import opened
 from builder.tools import Tools
 from builder.volume import ext4, luks
 from builder.volume.cipher import Sectors
+from builder.volume.ext4inode import extended_attributes
 from builder.volume.ext4read import Filesystem
 from builder.volume.read import Read
 from tests.integration.provision.conftest import FreshBench
@@ -255,7 +256,7 @@ def described(filesystem: Filesystem) -> dict[str, tuple[object, ...]]:
         )
         device = raw[40:48] if not (entry.is_file or entry.is_link or entry.is_directory) else b""
         links = struct.unpack_from("<H", raw, 26)[0]
-        attributes = tuple(sorted(kept.attributes(raw).items()))
+        attributes = tuple(sorted(extended_attributes(raw, filesystem.block).items()))
         found[entry.path] = (
             inode.mode,
             inode.uid,
