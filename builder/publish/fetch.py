@@ -27,7 +27,10 @@ class Site:
     """A published directory behind http(s):// or file:// URLs, at a local path, or in a registry (oci://)."""
 
     def __init__(self, url: str) -> None:
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+        except ValueError as e:
+            raise InputError(f"{url!r} is no address: {e}") from e
         self.url = url.rstrip("/")
         self.local: Path | None = None
         self.http: httpx.Client | None = None
