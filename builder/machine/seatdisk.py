@@ -13,6 +13,7 @@ from builder.machine.trial import choose_accelerator
 from builder.profile import Profile, load_profile
 from builder.profile.model import DisplayServer, Isolation
 from builder.project import Project
+from builder.seat.load import load_seat
 from builder.seat.overlay import UKIS
 from builder.tools import Tools
 
@@ -40,6 +41,7 @@ def written_seat(
     place = seat_place(project, seat)
     disk = place / f"{seat}.img"
     if not disk.is_file():
+        load_seat(project, seat)  # says which seats there are, where this is none of them
         raise InputError(f"{disk} does not exist", hint=f"run: make seat SEAT={seat}")
     plan = json.loads((place / "plan.json").read_text())
     entry = chosen_entry(plan, host)
