@@ -116,11 +116,21 @@ def publish(
     show(index.model_dump(mode="json"), "\n".join(lines), as_json=json)
 
 
+def profile_name(name: str) -> str:
+    """A name that is joined to paths before any file tells whether there is such a profile."""
+    from builder.errors import UsageError
+    from builder.profile.checks import PROFILE_NAME
+
+    if problem := PROFILE_NAME.problem(name):
+        raise UsageError(f"a profile's name: {problem}", hint=f"accepted: {PROFILE_NAME.accepted}")
+    return name
+
+
 def pull(
     url: Annotated[
         str, typer.Argument(help="A published directory: https://…, oci://…, file://… or a path.")
     ],
-    name: Annotated[str, typer.Argument(help="The profile whose image to fetch.")],
+    name: Annotated[str, typer.Argument(help="The profile whose image to fetch.", callback=profile_name)],
     into: Annotated[Path | None, typer.Option(help="Result directory (default: dist/NAME).")] = None,
     key: Keys = None,
     image_version: Annotated[str | None, typer.Option(help="Not the newest release but this one.")] = None,

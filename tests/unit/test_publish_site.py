@@ -1,8 +1,10 @@
-"""Which addresses of a published directory are taken?"""
+"""Which addresses and names are taken of what is to be fetched?"""
 
 import pytest
+from typer.testing import CliRunner
 
-from builder.errors import InputError
+from builder.cli import app
+from builder.errors import InputError, UsageError
 from builder.publish.fetch import Site
 
 
@@ -16,3 +18,10 @@ def test_an_unknown_kind_of_address_says_which_are_known() -> None:
     with pytest.raises(InputError, match="unknown kind") as e:
         Site("gopher://example/images")
     assert "oci://" in (e.value.hint or "")
+
+
+@pytest.mark.parametrize("name", ["../x", "a b", ""])
+def test_a_name_that_is_no_profiles_is_refused_before_it_becomes_a_path(name: str) -> None:
+    result = CliRunner().invoke(app, ["pull", "/nowhere", name])
+    assert isinstance(result.exception, UsageError)
+    assert "lower-case letters" in (result.exception.hint or "")
