@@ -22,6 +22,7 @@ from builder.volume.keys import recovery_key, wipe
 def save_command(
     name: str, path: Path, to: Path, *, own_key: bool, descriptors: Sequence[str], files: Sequence[str]
 ) -> Answer:
+    headers.check_place(to)
     project, tools = find_project(), ensure_tools()
     identity = identify(path)
     keys = {}

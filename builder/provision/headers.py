@@ -94,6 +94,14 @@ def key_of(secret: bytearray, salt: bytes, cost: int) -> bytes:
     return Scrypt(salt=salt, length=32, n=cost, r=8, p=1).derive(bytes(secret))
 
 
+def check_place(path: Path) -> None:
+    """Raise InputError where ``save`` would, before anybody is asked for a passphrase."""
+    if os.path.lexists(path):
+        raise InputError(f"{path} is there already", hint="a backup is written to a new file")
+    if not path.absolute().parent.is_dir():
+        raise InputError(f"there is no directory {path.absolute().parent}")
+
+
 def save(path: Path, data: bytes) -> None:
     """Write a backup to a file that did not exist, for its owner alone."""
     try:
