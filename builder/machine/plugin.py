@@ -177,8 +177,8 @@ def keep(item: pytest.Item, call: pytest.CallInfo[Any], report: pytest.TestRepor
         record.seconds = call.duration
     if report.failed and record.outcome != "failed":
         record.outcome = "failed" if call.when == "call" else "error"
-        said = str(call.excinfo.value) if call.excinfo else ""
-        record.message = said or report.longreprtext.splitlines()[-1]  # some exceptions have nothing to say
+        why = call.excinfo.value if call.excinfo else report.longrepr
+        record.message = str(why) or repr(why)  # some exceptions have nothing to say but their name
     elif call.when == "call" and record.outcome == "unknown":
         record.outcome = "passed"
         record.notes += [text for name, text in report.sections if name == NOTICED]

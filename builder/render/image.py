@@ -2,9 +2,7 @@
 
 from pathlib import Path
 
-from builder.errors import InputError
 from builder.profile import Profile
-from builder.profile.model import DisplayServer
 from builder.render.templates import mask_unit, render_tree, template_root
 from builder.render.values import image_values
 
@@ -16,11 +14,6 @@ def render_image(profile: Profile, dest: Path) -> None:
 
     The result depends on the profile alone. Raises InputError for what cannot be rendered.
     """
-    if profile.display.server is DisplayServer.WAYLAND and profile.display.autologin is None:
-        raise InputError(
-            f"profile {profile.name}: display.server: wayland has no greeter yet",
-            hint="name the user in display.autologin, or write display.server: x11",
-        )
     values = image_values(profile)
     render_tree(template_root() / "image", dest, values)
     for user in values["users"]:

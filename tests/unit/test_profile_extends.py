@@ -133,7 +133,10 @@ def test_every_value_tells_where_it_was_set(project: Project) -> None:
 
 
 def test_a_host_is_bootable_by_itself_and_wayland_brings_sway(project: Project) -> None:
-    write(project, work="role: host\ndisplay: {vt: 7, server: wayland}\n")
+    write(
+        project,
+        work="role: host\ndisplay: {vt: 7, server: wayland, autologin: user}\nusers: [{name: user}]\n",
+    )
     profile = load_profile(project, "work")
     assert (profile.role, profile.bootable, profile.display.session) == (Role.HOST, True, "sway")
 

@@ -202,11 +202,6 @@ def test_an_x11_profile_has_nothing_of_wayland(tmp_path: Path) -> None:
     assert "sway" not in picture(tmp_path)
 
 
-def test_a_wayland_profile_without_a_user_to_log_in_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no greeter yet"):
-        render_all(profile(display={"server": "wayland", "session": "sway"}), tmp_path)
-
-
 def test_mkosi_is_told_name_language_and_clock() -> None:
     told = mkosi_settings(
         profile(hostname="desk", locale="de_DE.UTF-8", timezone="Europe/Berlin", keymap="de")
