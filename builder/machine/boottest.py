@@ -71,7 +71,7 @@ def first_boot(subject: Subject, tools: Tools, folder: Path, overlay: Path, say:
 
         def reached(label: str) -> None:
             say(f"        {machine.marks[-1].seconds:6.1f} s  {label}")
-            picture(label)
+            picture(f"the screen at the step: {label}")
 
         try:
             bring_up(machine, subject, reached=reached, wrong_first=subject.full)
