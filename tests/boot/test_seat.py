@@ -49,8 +49,8 @@ def checked(booted: BootedSeat) -> dict[str, CheckRecord]:
 def test_a_seat_boots_by_firmware_menu_and_typed_passphrase_to_both_desktops(booted: BootedSeat) -> None:
     assert booted.boot.outcome == "passed", booted.boot.message
     captions = [picture.caption for picture in booted.boot.pictures]
-    assert "boot menu" in captions
-    assert "asked again after a wrong passphrase" in captions
+    assert "the screen at the step: boot menu" in captions
+    assert "the screen at the step: asked again after a wrong passphrase" in captions
     assert captions[-2:] == ["desktop of work", "desktop of private"]
 
 
