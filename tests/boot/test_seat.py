@@ -28,10 +28,14 @@ FILL = (
     "for size in 1G 64M 1M 4K; do n=0; while fallocate -l $size /full-$size-$n 2>/dev/null; "
     "do n=$((n+1)); done; done; true"
 )
+PANIC_AT_A_SWITCH = (
+    "setsid -f sh -c 'cd /sys/class/tty/tty0; before=$(cat active); "
+    'while [ "$(cat active)" = "$before" ]; do sleep 0.1; done; echo c >/proc/sysrq-trigger\''
+)
 FAULTS = {  # the check that meets it → where it happens, what
     "greeter": ("guest", FILL),
     "drm-master": ("guest", "pkill -STOP -x Xorg"),
-    "twenty-switches": ("host", "setsid -f sh -c 'sleep 10; echo c >/proc/sysrq-trigger'"),
+    "twenty-switches": ("host", PANIC_AT_A_SWITCH),
 }
 REASONS = {
     "greeter": "No space left|chpasswd",
