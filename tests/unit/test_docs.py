@@ -57,3 +57,34 @@ def test_every_name_that_is_asked_of_arch_is_in_the_table_of_where_it_was_seen()
     asked = {name for names in package_sets("arch").values() for name in names}
     asked |= {"filesystem", *initrd_packages(profile, Project(ROOT, ROOT, ROOT))}
     assert shown == sorted(asked)
+
+
+@pytest.mark.parametrize("isolation", ["strict", "shared"])
+def test_every_line_that_nspawn_is_given_has_its_reason_on_the_page_of_settings(isolation: str) -> None:
+    page = (ROOT / "docs/settings.md").read_text()
+    rendered = (ROOT / f"tests/golden/render/work-{isolation}.txt").read_text()
+    files = {part.split(" ")[0]: part for part in rendered.split("\n=== ")}
+    lines = files["etc/systemd/nspawn/work.nspawn"].splitlines()
+    lines += files["etc/systemd/system/systemd-nspawn@work.service.d/50-seatsmith.conf"].splitlines()
+    keys = {key for line in lines if (key := line.partition("=")[0]).isalnum()}
+    assert {"Boot", "DeviceAllow", "ExecStopPost"} <= keys
+    assert sorted(key for key in keys if not re.search(rf"^\| .*`{key}=[^|]*\| ", page, re.M)) == []
+    binds = [line.partition("=")[2].split(":") for line in lines if line.startswith("Bind")]
+    targets = {words[min(1, len(words) - 1)].replace("tty8", "ttyN") for words in binds}
+    assert "/dev/ttyN" in targets
+    assert sorted(target for target in targets if target not in page) == []
+
+
+def test_the_page_of_settings_says_what_became_of_each_setting_of_2021() -> None:
+    page = (ROOT / "docs/settings.md").read_text().partition("## What became of the set-up of 2021")[2]
+    first = "\n".join(line.split(" | ")[0] for line in page.splitlines() if line.startswith("| "))
+    for setting in (
+        "SYSTEMD_NSPAWN_USE_CGNS=0",
+        "Bind=/sys/fs/cgroup",
+        "Capability=all",
+        "SystemCallFilter=",
+        "/dev/fb0",
+        "DevicePolicy=auto",
+        "minimum-vt=8",
+    ):
+        assert setting in first, setting
