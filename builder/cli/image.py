@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from builder.cli.output import show
-from builder.cli.publish import RebuilderKeys, rebuilder_keys
+from builder.cli.publish import RebuilderKeys, profile_name, rebuilder_keys
 from builder.cli.sign import Keys, default_keys
 
 Name = Annotated[str, typer.Argument(help="The profile's name: a file below profiles/.")]
@@ -143,7 +143,7 @@ def verify_by_others(
 
     dist = find_project().dist
     report, found = verify_vouched(
-        dist / name,
+        dist / profile_name(name),
         keys=trusted_keys(default_keys(key)),
         statements=statement or [dist / "rebuilds"],
         rebuilder_keys=rebuilder_keys(rebuilder_key, number),

@@ -64,8 +64,14 @@ def verify_vouched(
 ) -> tuple[Report, list[str]]:
     """Check a signed result, and that ``number`` others vouch for it; return the report and who they are.
 
-    Each key counts once, and the one that signed the result does not. Raises TrustError.
+    Each key counts once, and the one that signed the result does not. Raises InputError where there is no
+    result, TrustError for one that must not be trusted.
     """
+    if not directory.is_dir():
+        raise InputError(
+            f"there is no image of {directory.name} in {directory}",
+            hint="build it, or fetch it: seatsmith pull",
+        )
     report = verify_directory(directory, keys=keys, tools=tools)
     report.raise_for_problems()
     assert report.signature is not None  # without one there would be a problem

@@ -1,5 +1,7 @@
 """Which addresses and names are taken of what is to be fetched?"""
 
+from pathlib import Path
+
 import pytest
 from typer.testing import CliRunner
 
@@ -25,3 +27,16 @@ def test_a_name_that_is_no_profiles_is_refused_before_it_becomes_a_path(name: st
     result = CliRunner().invoke(app, ["pull", "/nowhere", name])
     assert isinstance(result.exception, UsageError)
     assert "lower-case letters" in (result.exception.hint or "")
+
+
+def test_an_image_that_is_not_there_is_bad_input_and_not_one_that_nobody_vouches_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "key.gpg").write_bytes(b"a key")
+    monkeypatch.setenv("SEATSMITH_DIST", str(tmp_path))
+    keys = ["--key", str(tmp_path / "key.gpg"), "--rebuilder-key", str(tmp_path / "key.gpg")]
+    result = CliRunner().invoke(app, ["verify", "nowhere", "--require-rebuilders", "1", *keys])
+    assert isinstance(result.exception, InputError)
+    assert "there is no image of nowhere" in result.exception.message
+    result = CliRunner().invoke(app, ["verify", "../x", "--require-rebuilders", "1", *keys])
+    assert isinstance(result.exception, UsageError)
