@@ -60,6 +60,8 @@ def delivered(
     state = state_path(project, place)
     if not force and is_current(state, identity, place):
         return Delivery(place, published(place), version, lock.source, signed, fresh=False)
+    from builder.render.preview import keep_rendered
+
     artifacts = build_artifacts(project, profile, lock, version=version, force=force)
     with atomic_path(place) as made:
         made.mkdir()
@@ -68,6 +70,7 @@ def delivered(
             from builder.outputs.sign import sign_checksums
 
             sign_checksums(made, signing)
+    keep_rendered(profile, project.rendered(profile.name))  # what `seatsmith render --diff` compares with
     write_json(state, {"identity": identity, "files": stamps(place)})
     return Delivery(place, published(place), version, lock.source, signed, fresh=True)
 

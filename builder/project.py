@@ -27,6 +27,10 @@ class Project:
     def locks(self) -> Path:
         return self.cache / "locks"
 
+    def rendered(self, name: str) -> Path:
+        """What was last rendered of a profile; beside dist/NAME, whose every file is signed for."""
+        return self.dist / f"{name}.rendered"
+
 
 def cache_home() -> Path:
     """``$XDG_CACHE_HOME/seatsmith``, as the XDG base directory specification names it."""

@@ -15,10 +15,10 @@ def register(app: typer.Typer) -> None:
 def render(
     name: Annotated[str, typer.Argument(help="The profile's name: a file below profiles/.")],
     out: Annotated[
-        Path | None, typer.Option("--out", help="Directory to render into (default: dist/NAME/rendered).")
+        Path | None, typer.Option("--out", help="Directory to render into (default: dist/NAME.rendered).")
     ] = None,
     diff: Annotated[
-        bool, typer.Option("--diff", help="Show what differs from the last rendered state; write nothing.")
+        bool, typer.Option("--diff", help="Show what differs from what was last rendered or built.")
     ] = False,
     host_user: Annotated[
         str | None,
@@ -31,11 +31,11 @@ def render(
 
     from builder.profile import load_profile
     from builder.project import find_project
-    from builder.render.preview import keep_rendered, render_all, rendered_place, tree_diff, tree_text
+    from builder.render.preview import keep_rendered, render_all, tree_diff, tree_text
 
     project = find_project()
     profile = load_profile(project, name)
-    place = out or rendered_place(project, profile)
+    place = out or project.rendered(name)
     if diff:
         with tempfile.TemporaryDirectory() as scratch:
             render_all(profile, Path(scratch), host_user=host_user)

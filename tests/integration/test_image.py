@@ -130,6 +130,16 @@ def test_a_changed_profile_is_not_called_up_to_date(tiny: TinyProject) -> None:
         tiny.write_profile()
 
 
+def test_a_diff_of_renderings_begins_with_what_was_built(tiny: TinyProject) -> None:
+    assert "nothing differs" in tiny.run("render", "tiny", "--diff").out
+    tiny.write_profile(PROFILE + "keymap: de\n")
+    try:
+        changed = json.loads(tiny.run("render", "tiny", "--diff", "--json").out)["changed"]
+    finally:
+        tiny.write_profile()
+    assert changed == ["image/etc/X11/xorg.conf.d/00-keyboard.conf", "mkosi.conf"]
+
+
 def test_a_removed_result_comes_back_from_the_cache(tiny: TinyProject) -> None:
     before = results(tiny)
     shutil.rmtree(tiny.dist())

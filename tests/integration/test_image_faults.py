@@ -162,6 +162,7 @@ def test_a_signed_repository_of_a_profile_is_built_from(
     made = tiny.run("image", "good")
     assert made.code == 0, made.err
     shutil.rmtree(tiny.dist("good"))
+    shutil.rmtree(tiny.project.rendered("good"))
 
 
 # Mirrors and the store
