@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -98,11 +98,13 @@ def run_workflow(
     pipeline = Pipeline(project, top, {**workflow.get("env", {}), **extra})
     if release:
         prepare_release(pipeline)
+    left_out: set[str] = set()
     for name, job in jobs.items():
         if only and name not in only:
             continue
-        if "if" in job and not pipeline.holds(job["if"]):
-            ui.current().say(f"• {name}: left out, since not: {job['if']}")
+        if why := reason_to_leave_out(pipeline, job, left_out):
+            left_out.add(name)
+            ui.current().say(f"• {name}: left out, since {why}")
             continue
         for values in variants(pipeline, job):
             run_job(pipeline, name, job, values)
@@ -113,6 +115,15 @@ def run_workflow(
         ui.current().say(f"  {seconds:7.0f} s  {title}")
     ui.current().say(f"  {sum(seconds for _, seconds in pipeline.times):7.0f} s  in all")
     return pipeline.times
+
+
+def reason_to_leave_out(pipeline: Pipeline, job: Mapping[str, Any], left_out: Set[str]) -> str:
+    """Why a job does not run, as GitHub decides it: its condition, or a job that it needs; empty if it does."""
+    needs = job.get("needs", [])
+    for needed in [needs] if isinstance(needs, str) else needs:
+        if needed in left_out:
+            return f"{needed} was"
+    return f"not: {job['if']}" if "if" in job and not pipeline.holds(job["if"]) else ""
 
 
 def prepare_release(pipeline: Pipeline) -> None:

@@ -227,6 +227,7 @@ jobs:
       - run: test -e mkosi.conf && mkdir out && echo "$GREETING ${{ matrix.name }}" > out/${{ matrix.name }}
       - {uses: actions/upload-artifact@0, with: {name: "made-${{ matrix.name }}", path: out}}
   gather:
+    needs: [choose, build]
     steps:
       - uses: actions/checkout@0
       - {uses: actions/download-artifact@0, with: {pattern: "made-*", path: all}}
@@ -247,6 +248,14 @@ def test_jobs_run_here_with_matrix_outputs_and_artifacts(checkout: Project, tmp_
     assert (tmp_path / "kept/made-a/a").read_text() == "hello a\n"
     assert result.read_text() == "hello a\nhello b\n"
     assert not (checkout.cache / "work/ci").exists()
+
+
+def test_what_needs_a_job_that_was_left_out_is_left_out_too(checkout: Project, tmp_path: Path) -> None:
+    """As on GitHub: without a change there is no image, so that nothing can be compared or signed."""
+    workflow = tmp_path / "flow.yml"
+    workflow.write_text(STEPS.replace('[\\"a\\", \\"b\\"]', "[]"))
+    took = run_workflow(checkout, workflow, only=[], extra={"RESULT": str(tmp_path / "result")})
+    assert [title for title, _ in took] == ["choose"]
 
 
 def test_a_failing_step_ends_the_run_with_what_it_said(checkout: Project, tmp_path: Path) -> None:
