@@ -1,5 +1,6 @@
 """The rendered units, judged by systemd: does it accept every line, and how exposed are the services?"""
 
+import os
 import re
 import shutil
 from pathlib import Path
@@ -65,6 +66,29 @@ def test_systemd_would_notice_a_word_that_it_does_not_know(tools: Tools, root: P
     drop_in = root / "etc/systemd/system/systemd-nspawn@work.service.d/50-seatsmith.conf"
     drop_in.write_text(drop_in.read_text() + "DeviceAlow=/dev/tty8 rw\n")
     assert "Unknown key" in verify(tools, root, ["systemd-nspawn@work.service"])
+
+
+def nspawn_says(tools: Tools, place: Path, text: str) -> list[str]:
+    """What systemd-nspawn says of its settings, before it sees that there is no system to start."""
+    (place / "tree").mkdir(parents=True, exist_ok=True)
+    (place / "tree.nspawn").write_text(text)
+    argv = ["systemd-nspawn", "--settings=trusted", "--register=no", "--keep-unit", "--machine=tree"]
+    result = tools.run([*argv, f"--directory={place / 'tree'}"], check=False)
+    *said, last = result.stderr.decode().splitlines()
+    assert "doesn't look like an OS root directory" in last
+    return said
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="systemd-nspawn refuses other users before it reads anything")
+@pytest.mark.parametrize("name", ["work", "vault"])
+def test_nspawns_own_parser_accepts_the_rendered_settings(
+    name: str, tools: Tools, root: Path, tmp_path: Path
+) -> None:
+    text = (root / f"etc/systemd/nspawn/{name}.nspawn").read_text()
+    assert nspawn_says(tools, tmp_path / "try", text) == []
+    for wrong, answer in (("Bidn=/x", "Unknown key"), ("Bind=relative", "Invalid bind mount")):
+        (said,) = nspawn_says(tools, tmp_path / "try", text.replace("[Files]", f"[Files]\n{wrong}"))
+        assert answer in said
 
 
 @pytest.mark.parametrize(
