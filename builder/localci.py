@@ -118,7 +118,7 @@ def run_workflow(
 
 
 def reason_to_leave_out(pipeline: Pipeline, job: Mapping[str, Any], left_out: Set[str]) -> str:
-    """Why a job does not run, as GitHub decides it: its condition, or a job that it needs; empty if it does."""
+    """Why a job does not run, as GitHub decides it: by its condition or a job that it needs; else empty."""
     needs = job.get("needs", [])
     for needed in [needs] if isinstance(needs, str) else needs:
         if needed in left_out:
