@@ -136,24 +136,30 @@ def build_tree(place: Path, packages: Sequence[str], what: str) -> None:
             "mmdebstrap is not installed, and the tools tree is made by it",
             hint="run: sudo apt-get install mmdebstrap uidmap",
         )
+    root = os.geteuid() == 0
     with ui.current().step(f"Building {what}"), atomic_path(place) as made:
         made.mkdir()
-        tar = made / "tree.tar"
+        # as root mmdebstrap fills the directory; else files would belong to subuids of the caller, so they
+        # come as an archive that we unpack, and the caller can remove them
+        target = made if root else made / "tree.tar"
         argv: list[Arg] = [
             mmdebstrap,
             "--variant=minbase",
-            "--mode=root" if os.geteuid() == 0 else "--mode=unshare",
+            f"--mode={'root' if root else 'unshare'}",
+            f"--format={'directory' if root else 'tar'}",
             "--aptopt=APT::Install-Recommends false",
             "--aptopt=Acquire::Retries 3",
-            "--dpkgopt=path-exclude=/usr/share/man/*",
-            "--dpkgopt=path-exclude=/usr/share/doc/*",
+            "--dpkgopt=force-unsafe-io",
+            *(f"--dpkgopt=path-exclude=/usr/share/{part}/*" for part in ("doc", "info", "locale", "man")),
             f"--include={','.join(packages)}",
             SUITE,
-            tar,
+            target,
         ]
         run(argv, env=dict(os.environ), hint="are Debian's mirrors reachable from here?")
-        # unpacked by us rather than by mmdebstrap: every file then belongs to the caller, who can remove it
-        run(["tar", "-x", "-C", made, "--no-same-owner", "--exclude=./dev", "-f", tar])
-        tar.unlink()
+        if root:
+            shutil.rmtree(made / "dev")
+        else:
+            run(["tar", "-x", "-C", made, "--no-same-owner", "--exclude=./dev", "-f", target])
+            target.unlink()
         shutil.rmtree(made / "var/cache/apt", ignore_errors=True)
         write_json(made / "seatsmith.json", {"suite": SUITE, "packages": [*packages]})
