@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from builder.errors import InputError, SeatsmithError
+from builder.seat.overlay import UKIS, entry_text, loader_conf
 from builder.seat.plan import Kind, Plan
 from builder.tools import Tools
 from builder.volume import cipher, gpt, luks, lvm
@@ -49,6 +50,8 @@ class Inspection:
     group: lvm.VolumeGroup | None = None
     volumes: list[VolumeFound] = field(default_factory=list)
     esp_files: dict[str, int] = field(default_factory=dict)
+    menu: dict[str, bytes] = field(default_factory=dict)
+    """The boot menu's files of the EFI system partition, by name."""
     problems: list[str] = field(default_factory=list)
     compared: bool = False
 
@@ -123,6 +126,8 @@ def read_esp(disk: Disk, found: Inspection, tools: Tools) -> None:
         if name and not name.endswith("/"):
             text = tools.run(["mtype", "-i", where, f"::/{name}"], env=environment).stdout
             found.esp_files[name] = len(text)
+            if name.startswith("loader/"):
+                found.menu[name] = text
 
 
 def read_group(disk: Disk, found: Inspection) -> None:
@@ -217,10 +222,25 @@ def compare(found: Inspection, plan: Plan) -> None:
                 check(f"volume {planned.name}, filesystem id", there.filesystem_id, wanted_id)
     for name in volumes:
         found.problems.append(f"volume {name}: not in the plan")
+    compare_menu(found, plan)
+
+
+def compare_menu(found: Inspection, plan: Plan) -> None:
+    """The files that decide what boots. A kernel's command line alone can give a disk away."""
+    wanted = {"loader/loader.conf": loader_conf(plan).encode()}
     for entry in plan.entries:
-        for name in (f"loader/entries/{entry.id}.conf", f"EFI/seatsmith/{entry.host}.efi"):
-            if name not in found.esp_files:
-                found.problems.append(f"EFI system partition: {name} is missing")
+        uki = f"{UKIS}/{entry.host}.efi"
+        wanted[f"loader/entries/{entry.id}.conf"] = entry_text(plan, entry, uki)
+        if uki not in found.esp_files:
+            found.problems.append(f"EFI system partition: {uki} is missing")
+    for name, text in wanted.items():
+        if name not in found.menu:
+            found.problems.append(f"EFI system partition: {name} is missing")
+        elif found.menu[name] != text:
+            found.problems.append(f"EFI system partition: {name} is not as planned")
+    for name in found.menu:
+        if name.startswith("loader/entries/") and name not in wanted:
+            found.problems.append(f"EFI system partition: {name} is not in the plan")
 
 
 def compare_luks(found: Inspection, check: "Check", there: VolumeFound, luks_id: str) -> None:

@@ -116,5 +116,14 @@ def test_what_is_wrong_is_told_in_one_line_with_a_way_out(shell: Shell, make_key
     sign_checksums(sums, os.fspath(make_key("stranger").secret))
     stranger = shell("write", "tiny", *key, secret=b"correct horse")
     assert stranger.returncode == ExitCode.TRUST
+    moved = shell.project.dist / "elsewhere"
+    sums.rename(moved)
+    new = shell.project.root / "new.img"
+    missing = shell("write", "tiny", "--target", str(new), *key, secret=b"correct horse")
+    moved.rename(sums)
+    assert missing.returncode == ExitCode.INPUT
+    assert "there is no image of work" in missing.stderr
+    assert "hint: make image PROFILE=work" in missing.stderr
+    assert not new.exists()
     assert "Traceback" not in none.stderr + stranger.stderr
     sign_checksums(sums, os.fspath(shell.key.secret))

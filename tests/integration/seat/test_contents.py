@@ -252,6 +252,27 @@ def test_inspect_names_damage(
     assert any(message in problem for problem in found.problems), found.problems
 
 
+MENU = {
+    "a command line": (b"single root=/dev/mapper/root init=/bin/sh\n", "loader/entries/seat-private.conf"),
+    "another default": (b"default evil.conf\n", "loader/loader.conf"),
+    "an entry more": (b"title evil\n", "loader/entries/evil.conf"),
+}
+
+
+@pytest.mark.parametrize("what", MENU)
+def test_inspect_names_a_boot_menu_that_is_not_as_planned(
+    what: str, seat_bench: SeatBench, written: WrittenDisk, tmp_path: Path
+) -> None:
+    text, name = MENU[what]
+    copy, start = tmp_path / "copy", seat_bench.plan().esp.start
+    copy_sparse(written.path, copy)
+    seat_bench.tools.run(["mcopy", "-o", "-i", f"{copy}@@{start}", "-", f"::/{name}"], stdin=text)
+    with Disk(copy) as disk:
+        found = inspect_disk(disk, seat_bench.tools)
+        compare(found, seat_bench.plan())
+    assert [problem for problem in found.problems if name in problem] == found.problems != []
+
+
 def test_a_wrong_passphrase_opens_nothing(
     seat_bench: SeatBench, written: WrittenDisk, tmp_path: Path
 ) -> None:

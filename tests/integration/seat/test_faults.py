@@ -4,12 +4,13 @@ import logging
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from builder.errors import InputError, MachineError, SeatsmithError, TrustError
+from builder.errors import InputError, MachineError, TrustError
 from builder.seat import write as writing
 from builder.seat.inspect import Disk, compare, inspect_disk
 from builder.volume import cipher, gpt, luks, lvm
@@ -17,6 +18,7 @@ from builder.volume.medium import Medium
 from builder.volume.target import marked_as
 from builder.volume.xts import Written
 from tests.integration.seat.conftest import WrittenDisk
+from tests.support.gpgkeys import KeyMaker
 from tests.support.writtenseat import SECRETS, SeatBench
 
 
@@ -177,16 +179,12 @@ def test_an_image_that_was_tampered_with_is_refused_before_anything_is_written(
 
 
 def test_an_image_signed_by_somebody_else_is_refused_before_anything_is_written(
-    seat_bench: SeatBench, tmp_path: Path
+    seat_bench: SeatBench, tmp_path: Path, make_key: KeyMaker
 ) -> None:
-    stranger = tmp_path / "keys"
-    stranger.mkdir()
-    with pytest.raises(SeatsmithError) as caught:
-        SeatBench(seat_bench.project, seat_bench.tools, type(seat_bench.key)("", stranger, stranger)).write(
-            tmp_path / "tiny.img"
-        )
-    assert caught.value.exit_code != 0
-    assert leftovers(tmp_path) == {"keys"}
+    stranger = make_key("somebody")
+    with pytest.raises(TrustError, match="not one of the trusted keys"):
+        replace(seat_bench, key=stranger).write(tmp_path / "tiny.img")
+    assert leftovers(tmp_path) == set()
 
 
 def test_what_is_compared_with_another_plan_is_told_line_by_line(

@@ -4,8 +4,11 @@ import fcntl
 import hashlib
 import os
 import struct
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from subprocess import PIPE
 
 import pytest
 
@@ -20,7 +23,7 @@ from builder.volume.medium import Medium
 from builder.volume.target import look_at, marked_as
 from tests.support import lvm2
 from tests.support.faults import Faulty, PowerCut
-from tests.support.writtenseat import SeatBench
+from tests.support.writtenseat import CHECKOUT, SeatBench
 
 MIB = 1 << 20
 DISK = 840 * MIB  # a little larger than the seat
@@ -190,6 +193,53 @@ def test_a_device_that_is_too_small_or_in_use_is_refused_with_numbers(
                 seat_bench.write(Path(device))
         finally:
             os.close(fd)
+    assert disk.stat().st_blocks == 0
+
+
+MOUNTED = """
+import sys
+from pathlib import Path
+from builder.errors import BusyError
+from builder.volume import target as targets
+try:
+    with targets.held(targets.look_at(Path(sys.argv[1]))): print("opened")
+except BusyError as e:
+    print(e.message)
+"""
+
+
+def test_a_mounted_device_is_refused_here_and_in_another_mount_namespace(
+    tools: Tools, seat_bench: SeatBench, disk: Path, tmp_path: Path
+) -> None:
+    tools.run(["mkfs.ext4", "-q", "-F", disk])
+    (tmp_path / "mnt").mkdir()
+    with lvm2.loop_device(tools, disk, 0, DISK) as device:
+        mounting = 'mount "$1" "$2" && "$3" -c "$4" "$1" && echo mounted && cat'
+        argv = ["unshare", "--mount", "sh", "-c", mounting, "sh", device, os.fspath(tmp_path / "mnt")]
+        with subprocess.Popen(
+            [*argv, sys.executable, MOUNTED], cwd=CHECKOUT, stdin=PIPE, stdout=PIPE, text=True
+        ) as other:
+            assert other.stdout is not None
+            assert f"is mounted at {tmp_path}/mnt" in other.stdout.readline()
+            assert other.stdout.readline() == "mounted\n"
+            with pytest.raises(BusyError, match="is in use"):
+                seat_bench.write(Path(device), overwrite=True)
+            other.communicate("")
+    tools.run(["e2fsck", "-fn", disk])
+
+
+def test_a_group_of_the_same_name_on_another_disk_is_named(
+    tools: Tools, seat_bench: SeatBench, disk: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    other.write_bytes(bytes(16 * MIB))
+    volume_group(tools, other)
+    with (
+        lvm2.loop_device(tools, other, 0, 16 * MIB) as has_it,
+        lvm2.loop_device(tools, disk, 0, DISK) as device,
+        pytest.raises(InputError, match=rf"volume group vgtiny on another disk \({has_it}\)"),
+    ):
+        seat_bench.write(Path(device))
     assert disk.stat().st_blocks == 0
 
 
