@@ -108,28 +108,47 @@ mount -t tmpfs -o size=60m tmpfs "$1"
 shift
 exec "$@"
 """
+PROBE = """
+import os, sys
+from pathlib import Path
+from builder.errors import SeatsmithError
+from builder.project import Project
+from builder.tools import ensure_tools
+from tests.support.gpgkeys import TestKey
+from tests.support.writtenseat import SeatBench
+root, public, target = map(Path, sys.argv[1:])
+bench = SeatBench(Project(root, root / 'cache', root / 'dist'), ensure_tools(), TestKey('', Path(), public))
+try: bench.write(target)
+except SeatsmithError as e: print(e.exit_code, e.message)
+print(os.listdir(target.parent))
+"""
+
+
+def said_without_privileges(bench: SeatBench, target: Path, *wrapped: str) -> str:
+    """What a run says in a user namespace of its own, where nothing of the machine may be changed."""
+    argv = ["unshare", "--map-root-user", "--mount", *wrapped, sys.executable, "-c", PROBE]
+    argv += [os.fspath(p) for p in (bench.project.root, bench.key.public, target)]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=200, check=False)
+    assert done.stdout, done.stderr
+    return done.stdout.rstrip()
 
 
 def test_a_full_disk_is_named_and_nothing_is_left(seat_bench: SeatBench, tmp_path: Path) -> None:
     """In a mount namespace of its own, on a file system that is too small."""
     folder = tmp_path / "small"
     folder.mkdir()
-    probe = (
-        "import sys, os; from pathlib import Path; from builder.errors import SeatsmithError\n"
-        "from builder.project import Project; from builder.tools import ensure_tools\n"
-        "from tests.support.gpgkeys import TestKey; from tests.support.writtenseat import SeatBench\n"
-        "root, public, target = map(Path, sys.argv[1:])\n"
-        "bench = SeatBench(Project(root, root / 'cache', root / 'dist'), ensure_tools(), "
-        "TestKey('', Path(), public))\n"
-        "try: bench.write(target)\n"
-        "except SeatsmithError as e: print(e.exit_code, e.message, os.listdir(target.parent))\n"
-    )
-    argv = ["unshare", "--map-root-user", "--mount", "sh", "-c", RUN_OUT, "sh", os.fspath(folder)]
-    argv += [sys.executable, "-c", probe, os.fspath(seat_bench.project.root)]
-    argv += [os.fspath(seat_bench.key.public), os.fspath(folder / "tiny.img")]
-    said = subprocess.run(argv, capture_output=True, text=True, timeout=200, check=False)
-    assert "No space left on device" in said.stdout, said.stdout + said.stderr
-    assert said.stdout.rstrip().endswith("[]")
+    wrapped = ["sh", "-c", RUN_OUT, "sh", os.fspath(folder)]
+    said = said_without_privileges(seat_bench, folder / "tiny.img", *wrapped)
+    assert "No space left on device" in said
+    assert said.endswith("[]")
+
+
+def test_a_seat_is_written_without_privileges(seat_bench: SeatBench, tmp_path: Path) -> None:
+    assert said_without_privileges(seat_bench, tmp_path / "tiny.img") == "['tiny.img']"
+    with Disk(tmp_path / "tiny.img") as disk:
+        found = inspect_disk(disk, seat_bench.tools)
+    compare(found, seat_bench.plan())
+    assert found.problems == []
 
 
 def test_no_secret_is_in_an_argument_an_environment_or_the_log(
