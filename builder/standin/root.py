@@ -22,6 +22,7 @@ EXCLUDED = (
     "/usr/share/lintian/*",
     "/usr/share/locale/*/*",
 )
+ARCHIVES = "/var/cache/apt/archives"  # where apt of the root keeps .deb files
 
 
 def root_key() -> str:
@@ -59,23 +60,39 @@ def build_root(tar: Path, *, debs: Path) -> None:
             hint="run: sudo apt-get install mmdebstrap uidmap",
         )
     debs.mkdir(parents=True, exist_ok=True)
-    archives = "/var/cache/apt/archives"
+    root = os.geteuid() == 0
+    fetch, keep = deb_hooks(debs, direct=root)
     with ui.current().step("Building the stand-in's Debian root (once)"), atomic_path(tar) as made:
         argv: list[Arg] = [
             mmdebstrap,
             "--format=tar",
             "--variant=minbase",
-            "--mode=root" if os.geteuid() == 0 else "--mode=unshare",
+            f"--mode={'root' if root else 'unshare'}",
             "--aptopt=APT::Install-Recommends false",
             "--aptopt=Acquire::Retries 3",
+            "--dpkgopt=force-unsafe-io",
             *(f"--dpkgopt=path-exclude={pattern}" for pattern in EXCLUDED),
             "--skip=download/empty,essential/unlink,output/dev,cleanup/apt/lists",
-            f'--setup-hook=mkdir -p "$1{archives}"',
-            f"--setup-hook=sync-in {shlex.quote(os.fspath(debs))} {archives}",
+            f'--setup-hook=mkdir -p "$1{ARCHIVES}"',
+            f"--setup-hook={fetch}",
             f"--customize-hook={data_text('customize.sh')}",
-            f"--customize-hook=sync-out {archives} {shlex.quote(os.fspath(debs))}",
+            f"--customize-hook={keep}",
             f"--include={','.join(wanted_packages())}",
             SUITE,
             made,
         ]
         run(argv, env=dict(os.environ), hint="are Debian's mirrors reachable from here?")
+
+
+def deb_hooks(debs: Path, *, direct: bool) -> tuple[str, str]:
+    """mmdebstrap's hooks that put our .deb files into the root, and take the root's out again.
+
+    Copied ``direct``-ly where the hook runs as the caller; else through mmdebstrap, which runs hooks as a
+    subuid of the caller that may not write here.
+    """
+    ours = shlex.quote(os.fspath(debs))
+    if direct:
+        copy = "find {} -maxdepth 1 -name '*.deb' -exec cp -n -t {} {{}} +"
+        theirs = f'"$1{ARCHIVES}"'
+        return copy.format(ours, theirs), copy.format(theirs, ours)
+    return f"sync-in {ours} {ARCHIVES}", f"sync-out {ARCHIVES} {ours}"

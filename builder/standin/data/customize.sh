@@ -2,8 +2,10 @@
 set -e
 # en_US.UTF-8 and de_DE.UTF-8 as directories: unlike locale-archive they can be sliced
 mkdir -p "$1/usr/lib/locale"
+running=
 for locale in en_US de_DE; do
-    chroot "$1" localedef --no-archive -i "$locale" -f UTF-8 "/usr/lib/locale/$locale.utf8"
+    chroot "$1" localedef --no-archive -i "$locale" -f UTF-8 "/usr/lib/locale/$locale.utf8" &
+    running="$running $!"
 done
 # the kernel is unpacked rather than installed: its scripts would want an initrd; vmlinuz lies where Arch has it
 cd "$1/var/cache/apt/archives"
@@ -20,3 +22,4 @@ for vmlinuz in "$1"/.kernel/boot/vmlinuz-*; do
 done
 dpkg-deb -f "$deb" >"$1/var/lib/dpkg/linux-image"
 rm -r "$1/.kernel"
+for process in $running; do wait "$process"; done
