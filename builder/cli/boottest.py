@@ -7,12 +7,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from builder.cli.output import show
+from builder.cli.shell_names import complete_seat
 
 if TYPE_CHECKING:
     from builder.machine.subject import Subject
     from builder.tools import Tools
 
-Seat = Annotated[str, typer.Argument(help="The seat's name: a file below profiles/seats/, written before.")]
+Seat = Annotated[
+    str,
+    typer.Argument(
+        help="The seat's name: a file below profiles/seats/, written before.", autocompletion=complete_seat
+    ),
+]
 Host = Annotated[
     str | None, typer.Option(help="Start this environment as host (default: the boot menu's first).")
 ]
@@ -57,7 +63,8 @@ def seat_around(profile: str, *, full: bool) -> Iterator[tuple["Subject", "Tools
 
 def boot_test(
     seat: Annotated[
-        str | None, typer.Argument(help="The seat's name: a file below profiles/seats/.")
+        str | None,
+        typer.Argument(help="The seat's name: a file below profiles/seats/.", autocompletion=complete_seat),
     ] = None,
     profile: Annotated[
         str | None, typer.Option(help="Instead of a seat: make one up around this profile's image.")

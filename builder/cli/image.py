@@ -8,12 +8,17 @@ import typer
 
 from builder.cli.output import show
 from builder.cli.publish import RebuilderKeys, profile_name, rebuilder_keys
+from builder.cli.shell_names import complete_profile, complete_source
 from builder.cli.sign import Keys, default_keys
 
-Name = Annotated[str, typer.Argument(help="The profile's name: a file below profiles/.")]
+Name = Annotated[
+    str, typer.Argument(help="The profile's name: a file below profiles/.", autocompletion=complete_profile)
+]
 SourceOption = Annotated[
     str,
-    typer.Option("--source", envvar="SOURCE", help="auto, upstream or standin."),
+    typer.Option(
+        "--source", envvar="SOURCE", help="auto, upstream or standin.", autocompletion=complete_source
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Locked = Annotated[bool, typer.Option("--locked", help="Refuse to make or renew a lock (CI, releases).")]

@@ -7,8 +7,11 @@ import typer
 
 from builder.cli.output import show
 from builder.cli.seat import Json, Keys
+from builder.cli.shell_names import complete_seat
 
-Seat = Annotated[str, typer.Argument(help="The seat's name: a file below profiles/seats/.")]
+Seat = Annotated[
+    str, typer.Argument(help="The seat's name: a file below profiles/seats/.", autocompletion=complete_seat)
+]
 
 installer_app = typer.Typer(no_args_is_help=True, help="The stick that turns a bare PC into a seat.")
 

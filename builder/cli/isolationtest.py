@@ -6,6 +6,7 @@ import typer
 
 from builder.cli.boottest import Host, seat_and_tools
 from builder.cli.output import show
+from builder.cli.shell_names import complete_seat
 
 
 def register(app: typer.Typer) -> None:
@@ -14,7 +15,11 @@ def register(app: typer.Typer) -> None:
 
 def isolation_test(
     seat: Annotated[
-        str, typer.Argument(help="The seat's name: a file below profiles/seats/, written before.")
+        str,
+        typer.Argument(
+            help="The seat's name: a file below profiles/seats/, written before.",
+            autocompletion=complete_seat,
+        ),
     ],
     full: Annotated[
         bool,

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from builder.cli.output import show
+from builder.cli.shell_names import complete_profile
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
@@ -23,20 +24,8 @@ def register(app: typer.Typer) -> None:
     app.command("schema")(schema)
 
 
-def complete_name(incomplete: str) -> list[str]:
-    """Names of profiles, for the shell's completion."""
-    from builder.errors import SeatsmithError
-    from builder.project import find_project
-
-    try:
-        names = [p.stem for p in find_project().profiles.glob("[!_.]*.yaml")]
-    except SeatsmithError:
-        return []
-    return sorted(name for name in names if name.startswith(incomplete))
-
-
 def show_profile(
-    name: Annotated[str, typer.Argument(help="Name of a profile.", autocompletion=complete_name)],
+    name: Annotated[str, typer.Argument(help="Name of a profile.", autocompletion=complete_profile)],
     json: AsJson = False,
 ) -> None:
     """Show what a profile comes to, and from which line each value is."""

@@ -7,8 +7,11 @@ import typer
 
 from builder.cli.output import show
 from builder.cli.seat import Descriptors, Files, Json, Keys
+from builder.cli.shell_names import complete_seat
 
-Seat = Annotated[str, typer.Argument(help="The seat's name: a file below profiles/seats/.")]
+Seat = Annotated[
+    str, typer.Argument(help="The seat's name: a file below profiles/seats/.", autocompletion=complete_seat)
+]
 Name = Annotated[str, typer.Argument(metavar="ENVIRONMENT", help="An environment of the seat.")]
 Disk = Annotated[
     Path,

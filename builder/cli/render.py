@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from builder.cli.output import show
+from builder.cli.shell_names import complete_profile
 
 
 def register(app: typer.Typer) -> None:
@@ -13,7 +14,10 @@ def register(app: typer.Typer) -> None:
 
 
 def render(
-    name: Annotated[str, typer.Argument(help="The profile's name: a file below profiles/.")],
+    name: Annotated[
+        str,
+        typer.Argument(help="The profile's name: a file below profiles/.", autocompletion=complete_profile),
+    ],
     out: Annotated[
         Path | None, typer.Option("--out", help="Directory to render into (default: dist/NAME.rendered).")
     ] = None,

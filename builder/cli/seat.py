@@ -6,8 +6,11 @@ from typing import Annotated
 import typer
 
 from builder.cli.output import show
+from builder.cli.shell_names import complete_seat
 
-Name = Annotated[str, typer.Argument(help="The seat's name: a file below profiles/seats/.")]
+Name = Annotated[
+    str, typer.Argument(help="The seat's name: a file below profiles/seats/.", autocompletion=complete_seat)
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Keys = Annotated[
     list[Path] | None,

@@ -39,6 +39,30 @@ def seatsmith(words: str, place: Path, **environment: str) -> subprocess.Complet
     return subprocess.run(argv, capture_output=True, cwd=place, env=python | environment)
 
 
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        ("seatsmith im", "image"),
+        ("seatsmith image wo", "work"),
+        ("seatsmith render ", "mail work"),
+        ("seatsmith profile show m", "mail"),
+        ("seatsmith verify work --source st", "standin"),
+        ("seatsmith boot-test ", "pc"),
+        ("seatsmith seat plan p", "pc"),
+    ],
+)
+def test_the_shell_completes_commands_profiles_seats_and_sources(
+    tmp_path: Path, words: str, offered: str
+) -> None:
+    project = project_at(tmp_path)
+    write(project, work="keymap: us\n", mail="keymap: us\n", _part="keymap: us\n")
+    project.seats.mkdir()
+    (project.seats / "pc.yaml").touch()
+    asked = {"_SEATSMITH_COMPLETE": "complete_bash", "COMP_WORDS": words}
+    found = seatsmith("", tmp_path, COMP_CWORD=str(words.count(" ")), **asked)
+    assert (found.returncode, found.stdout.decode().split()) == (0, offered.split()), found.stderr
+
+
 def test_a_locale_without_utf_8_changes_nothing(tmp_path: Path) -> None:
     write(project_at(tmp_path), work="description: B\u00fcro \u2192 Haus\nusers: [{name: bob}]\n")
     ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
