@@ -22,6 +22,15 @@ from builder.files import CHUNK, file_digest
 from builder.lock import LockedFile
 
 VARIABLE = "SEATSMITH_STORE"
+OBJECT_STORES = (
+    "s3",
+    "s3a",
+    "gs",
+    "gcs",
+    "abfs",
+    "abfss",
+    "az",
+)  # an object appears whole; renaming is copying
 ACCEPTED = "oci://, https://, file://, s3:// or another kind that fsspec knows"
 
 
@@ -113,6 +122,7 @@ class Files:
     def __init__(self, url: str) -> None:
         import fsspec
 
+        self.scheme = url.partition("://")[0]
         try:
             self.fs, self.root = fsspec.core.url_to_fs(url)
         except ValueError as e:
@@ -125,27 +135,45 @@ class Files:
 
     def size(self, sha256: str) -> int | None:
         try:
-            return int(self.fs.info(self.path(sha256))["size"])
+            with known_errors():
+                return int(self.fs.info(self.path(sha256))["size"])
         except FileNotFoundError:
             return None
 
     def blocks(self, sha256: str) -> Iterator[bytes]:
-        with self.fs.open(self.path(sha256), "rb") as f:
+        with known_errors(), self.fs.open(self.path(sha256), "rb") as f:
             while block := f.read(CHUNK):
                 yield block
 
     def put(self, sha256: str, path: Path) -> None:
-        """Under a name of its own first: nobody sees half a file, and two writers do not meet."""
+        """Nobody sees half a file, and writers do not meet: under a name of its own first, where need be."""
         target = self.path(sha256)
+        if self.scheme in OBJECT_STORES:
+            with known_errors():
+                self.fs.makedirs(target.rpartition("/")[0], exist_ok=True)
+                self.fs.put_file(os.fspath(path), target)
+            return
         made = f"{target}.{uuid.uuid4().hex}"
-        self.fs.makedirs(target.rpartition("/")[0], exist_ok=True)
-        try:
-            self.fs.put_file(os.fspath(path), made)
-            self.fs.mv(made, target)
-        except BaseException:
-            with contextlib.suppress(Exception):
-                self.fs.rm(made)
-            raise
+        with known_errors():
+            self.fs.makedirs(target.rpartition("/")[0], exist_ok=True)
+            try:
+                self.fs.put_file(os.fspath(path), made)
+                self.fs.mv(made, target)
+            except BaseException:
+                with contextlib.suppress(Exception):
+                    self.fs.rm(made)
+                raise
+
+
+@contextlib.contextmanager
+def known_errors() -> Iterator[None]:
+    """Each client of fsspec has errors of its own; without credentials or network, botocore's no OSError."""
+    try:
+        yield
+    except (SeatsmithError, OSError):
+        raise
+    except Exception as e:
+        raise OSError(f"{type(e).__name__}: {e}") from e
 
 
 class Web:

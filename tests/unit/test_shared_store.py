@@ -5,7 +5,9 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import fsspec
 import pytest
+from fsspec import AbstractFileSystem
 
 from builder import ui
 from builder.errors import InputError, MachineError
@@ -118,6 +120,26 @@ def test_a_shared_store_out_of_reach_is_said_once_and_done_without(
     store.fetch(one(), mirror)
     assert len(heard.warnings) == 1
     assert "going on without it" in heard.warnings[0]
+
+
+class Unreachable(AbstractFileSystem):  # type: ignore[misc]
+    """A place whose client fails as botocore does: by no OSError."""
+
+    protocol = "unreachable"
+
+    def info(self, path: str, **how: object) -> dict[str, object]:
+        raise RuntimeError("Unable to locate credentials")
+
+
+def test_a_client_with_errors_of_its_own_does_not_stop_a_build(
+    tmp_path: Path, mirror: dict[str, str], heard: Listener
+) -> None:
+    fsspec.register_implementation("unreachable", Unreachable, clobber=True)
+    store = machine(tmp_path, "one", "unreachable://bucket/store")
+    store.fetch(one(), mirror)
+    assert store.checked(FILE).read_bytes() == CONTENT
+    (warning,) = heard.warnings
+    assert "Unable to locate credentials; going on without it" in warning
 
 
 def test_a_place_that_may_only_be_read_is_not_written_to_again(
