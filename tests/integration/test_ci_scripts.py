@@ -33,7 +33,7 @@ def checkout(tmp_path: Path, release: TestKey) -> Path:
     (root / "profiles").mkdir()
     (root / "mkosi.conf").write_text("")
     (root / ".gitignore").write_text("dist\npapers\nsite\nseen\n")
-    for name in ("sign", "publish"):
+    for name in ("sign", "publish", "propose"):
         shutil.copy2(ROOT / "ci" / name, root / "ci")
     shutil.copy(release.public, root / "ci/keys")
     for words in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "first"]):
@@ -137,3 +137,45 @@ def test_a_local_run_as_for_a_tag_signs_with_a_key_of_its_own(
     report = verify_directory(checkout / "dist/work", keys=[out.read_bytes()], tools=tools)
     assert report.problems == []
     assert "TEST-RELEASE.txt" in report.digests
+
+
+@pytest.fixture
+def service(checkout: Path, tmp_path: Path) -> Path:
+    """The repository that the checkout was cloned from, and a `gh` that keeps what it is told."""
+    origin = tmp_path / "origin"
+    subprocess.run(["git", "clone", "-q", "--bare", checkout, origin], check=True)
+    subprocess.run(["git", "-C", checkout, "remote", "add", "origin", origin], check=True)
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/gh").write_text('#!/bin/sh\nprintf "%s\\n" "$@" > "$SAID"\n')
+    (tmp_path / "bin/gh").chmod(0o755)
+    (checkout / "renewed").mkdir()
+    (checkout / "renewed/summary.md").write_text("what is new")
+    return origin
+
+
+def proposed(checkout: Path, tmp_path: Path, **env: str) -> subprocess.CompletedProcess[str]:
+    path = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
+    return run(checkout, "ci/propose", "renewed", PATH=path, SAID=str(tmp_path / "said"), **env)
+
+
+def test_renewed_locks_become_a_branch_and_a_change_with_the_summary(
+    checkout: Path, service: Path, tmp_path: Path
+) -> None:
+    (checkout / "renewed/work.upstream.lock").write_text("new")
+    (checkout / "renewed/work.diff.html").write_text("a page")
+    done = proposed(checkout, tmp_path, GITLAB_CI="")
+    assert done.returncode == 0, done.stderr
+    asked = (tmp_path / "said").read_text().split("\n")
+    branch = asked[asked.index("--head") + 1]
+    assert branch.startswith("locks/20")
+    assert asked[asked.index("--body-file") + 1] == "renewed/summary.md"
+    show = ["git", "-C", service, "show", "--format=%an%n%s", "--name-only", branch]
+    said = subprocess.run(show, capture_output=True, text=True, check=True).stdout.split()
+    assert said[0] == "seatsmith-ci"
+    assert said[-1] == "profiles/work.upstream.lock", "that alone"
+
+
+def test_without_a_new_lock_nothing_is_proposed(checkout: Path, service: Path, tmp_path: Path) -> None:
+    done = proposed(checkout, tmp_path, GITLAB_CI="")
+    assert (done.returncode, done.stdout) == (0, "no lock changed\n")
+    assert not (tmp_path / "said").exists()
