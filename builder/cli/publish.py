@@ -81,11 +81,14 @@ def publish(
     json: AsJson = False,
 ) -> None:
     """Add signed results to a static directory, and sign what is current there."""
+    from builder.errors import UsageError
     from builder.outputs.sign import trusted_keys
     from builder.publish.index import parse_span
     from builder.publish.site import Terms, publish
     from builder.publish.statements import read_statements
 
+    if report and not results:
+        raise UsageError("--report is of the results that are published, and none is named")
     terms = Terms(
         key=signing_key,
         trusted=trusted_keys(default_keys(key)),

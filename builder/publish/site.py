@@ -9,6 +9,7 @@
 Everything that the index names is in place before the index is, so a reader never finds a gap.
 """
 
+import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -43,6 +44,7 @@ from builder.tools import Tools, ensure_tools
 
 KEYS = "keys.gpg"
 EXTRA = "extra"
+LINK_BESIDE = re.compile(r'<a href="(?![a-z]+:|[/#])[^"]*">')
 
 
 @dataclass(frozen=True)
@@ -184,9 +186,9 @@ def write_diff_page(extra: Path, diff: ImageDiff, old: str, new: str) -> str:
 
 
 def copy_report(extra: Path, report: Path, version: str) -> str:
+    """The page alone: it has its pictures in it, and what it links beside itself stays behind."""
     name = f"{version}.report.html"
-    with atomic_path(extra / name) as made:
-        shutil.copyfile(report, made)
+    write_atomic(extra / name, LINK_BESIDE.sub("<a>", report.read_text(encoding="utf-8")))
     return f"{EXTRA}/{name}"
 
 

@@ -55,14 +55,21 @@ def test_a_second_release_is_the_current_one_and_comes_with_a_diff(publisher: Pu
     assert publisher.pull().release.version == SECOND
 
 
-def test_every_link_of_the_page_leads_somewhere(publisher: Publisher) -> None:
+def test_every_link_of_the_pages_leads_somewhere(publisher: Publisher, tmp_path: Path) -> None:
+    report = tmp_path / "report.html"
+    picture = '<a href="pictures/a.png"><img src="data:image/png;base64,AAAA"></a>'
+    report.write_text(f'<a href="https://example.org/">about</a><a href="#boot">boot</a>{picture}')
     publisher.publish(FIRST)
-    publisher.publish(SECOND)
+    publisher.publish(SECOND, report=report)
+    for html in publisher.root.rglob("*.html"):
+        links = re.findall(r'href="([^"#:]+)"', html.read_text())
+        assert [link for link in links if not (html.parent / link).is_file()] == [], html
     page = (publisher.root / "index.html").read_text()
-    links = re.findall(r'href="([^"]+)"', page)
-    assert [link for link in links if not (publisher.root / link).is_file()] == []
+    (shown,) = (publisher.root / link for link in re.findall(r'href="([^"]+report.html)"', page))
+    assert shown.read_text() == report.read_text().replace('<a href="pictures/a.png">', "<a>")
     words = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", "", page))
-    assert "what changed · packages · provenance · checksums · signature" in words
+    assert "what changed · boot test" in words
+    assert "· packages · provenance · checksums · signature" in words
     assert (SECOND in words, FIRST in words) == (True, True)
 
 

@@ -28,7 +28,14 @@ class Publisher:
     def terms(self, **how: object) -> Terms:
         return Terms(str(self.key.secret), [self.key.public.read_bytes()], **how)  # type: ignore[arg-type]
 
-    def publish(self, version: str | None, *, key: TestKey | None = None, **what: object) -> Index:
+    def publish(
+        self,
+        version: str | None,
+        *,
+        key: TestKey | None = None,
+        report: Path | None = None,
+        **what: object,
+    ) -> Index:
         """Sign a small result and publish it; without a version, renew the index."""
         results = []
         if version is not None:
@@ -37,7 +44,7 @@ class Publisher:
             write_result(result, record(version=version), **what)  # type: ignore[arg-type]
             sign_checksums(result, str((key or self.key).secret))
             results = [result]
-        return publish(self.root, results, self.terms())
+        return publish(self.root, results, self.terms(), report=report)
 
     def pull(self, url: str | None = None, **policy: object) -> Pulled:
         return pull(
