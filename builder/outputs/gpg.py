@@ -7,12 +7,14 @@ holds it ends with it. Nothing secret is in an argument list, in the environment
 import contextlib
 import os
 import re
+import stat
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from builder import ui
 from builder.errors import InputError, TrustError, UsageError
 from builder.files import remove_tree
 from builder.run import Arg, ProgramError, Result
@@ -136,6 +138,7 @@ def read_secret(key: str) -> bytes:
         try:
             with Path(key).expanduser().open("rb") as f:
                 data = f.read(KEY_LIMIT + 1)
+                warn_of_readers(f.fileno(), key)
         except OSError as e:
             shown = key if "\n" not in key and len(key) < 200 else "a value that is no path"
             raise InputError(
@@ -145,6 +148,15 @@ def read_secret(key: str) -> bytes:
     if not data or len(data) > KEY_LIMIT:
         raise InputError(f"the signing key ({secret_name(key)}) is empty or too large to be one")
     return data
+
+
+def warn_of_readers(fd: int, key: str) -> None:
+    """A pipe (as of `<(pass show …)`) is nobody else's; a file may be."""
+    mode = os.fstat(fd).st_mode
+    if stat.S_ISREG(mode) and mode & 0o077:
+        ui.current().warn(
+            f"others can read the secret in {key} (mode {mode & 0o777:o}); run: chmod 600 {key}"
+        )
 
 
 def secret_name(key: str) -> str:

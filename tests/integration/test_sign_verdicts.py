@@ -208,6 +208,17 @@ def test_a_key_is_read_from_a_file_descriptor(tmp_path: Path, release: TestKey) 
     assert made.fingerprint == release.fingerprint
 
 
+def test_a_secret_key_that_others_can_read_is_warned_of(
+    signed: Path, release: TestKey, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    key = tmp_path / "key.asc"
+    key.write_bytes(release.secret.read_bytes())
+    for mode, warned in ((0o600, False), (0o644, True)):
+        key.chmod(mode)
+        sign_checksums(signed, str(key))
+        assert ("others can read the secret in" in capfd.readouterr().err) == warned
+
+
 def test_a_passphrase_comes_from_a_file(
     tmp_path: Path, make_key: KeyMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -66,6 +66,7 @@ class KeyMaker:
         fingerprint = next(line.split(":")[9] for line in listing.splitlines() if line.startswith("fpr"))
         secret, public = self.place / f"{name}.secret.asc", self.place / f"{name}.gpg"
         secret.write_bytes(self.gpg(["--armor", "--export-secret-keys", fingerprint], passphrase))
+        secret.chmod(0o600)
         public.write_bytes(self.gpg(["--export", fingerprint]))
         return TestKey(fingerprint, secret, public)
 
