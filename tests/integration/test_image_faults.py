@@ -231,7 +231,7 @@ def test_a_database_signed_by_nobody_is_refused(tiny: TinyProject) -> None:
         refused(tiny.run("lock", "tiny"), 6, "core.db", "404")
 
 
-# Killed, interrupted, two at once
+# Interrupted, two at once (killed: test_image_killed.py)
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
@@ -271,17 +271,6 @@ def test_an_interrupted_build_leaves_nothing_and_no_process(tiny: TinyProject, n
     assert time.monotonic() - with_time < 15
     wait_for(lambda: not children_in(tiny.caches), 5)
     assert tiny.unfinished() == []
-
-
-def test_a_build_killed_in_the_middle_is_made_good_by_the_next(tiny: TinyProject) -> None:
-    for moment in (building(tiny), lambda: any(tiny.unfinished()), lambda: True):
-        with tiny.start("image", "tiny", "--force") as process:
-            wait_for(moment)
-            process.kill()
-        assert process.returncode == -signal.SIGKILL
-        wait_for(lambda: not children_in(tiny.caches), 10)
-    again = tiny.run("image", "tiny", "--force")
-    assert again.code == 0, again.err
 
 
 def test_a_second_build_of_the_same_profile_is_busy(tiny: TinyProject) -> None:
