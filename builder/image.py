@@ -31,9 +31,9 @@ from builder.lock import Lock, LockedFile, read_lock, refuse_rollback, write_loc
 from builder.profile import Profile, resolve_profile
 from builder.project import Project
 from builder.run import Arg, ProgramError, run, tail_of
-from builder.sources import STANDIN_SCHEME, Source, choose_source, reachable
+from builder.sources import Source, choose_source, reachable
 from builder.standin.keys import public_key_of
-from builder.standin.places import standin_root
+from builder.standin.places import STANDIN_SCHEME, standin_root
 from builder.store import Store
 from builder.tools import Tools, ensure_tools, tree_key
 

@@ -21,7 +21,8 @@ from builder.errors import InputError, TrustError
 from builder.files import write_atomic
 from builder.profile.checks import ProfileName
 from builder.profile.model import Distribution
-from builder.sources import STANDIN_SCHEME, Source
+from builder.sources import Source
+from builder.standin.places import STANDIN_SCHEME
 
 MAX_LOCK = 64 << 20  # bytes; one of a thousand packages has 0.4 MiB
 MAX_FILE = 1 << 40  # bytes

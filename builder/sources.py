@@ -6,8 +6,8 @@ from enum import StrEnum
 
 from builder import ui
 from builder.errors import MachineError, UsageError
+from builder.standin.places import STANDIN_SCHEME, standin_root
 
-STANDIN_SCHEME = "standin:"
 PROBE_TIMEOUT = 4.0  # seconds; "auto" must not keep a person waiting
 
 
@@ -60,8 +60,7 @@ def reachable(mirrors: dict[str, str]) -> Iterator[dict[str, str]]:
     if not any(url.startswith(STANDIN_SCHEME) for url in mirrors.values()):
         yield mirrors
         return
-    from builder.standin import serve
-    from builder.standin.places import standin_root
+    from builder.standin.server import serve
 
     ours = {name: standin_root(url) for name, url in mirrors.items() if url.startswith(STANDIN_SCHEME)}
     with contextlib.ExitStack() as servers:

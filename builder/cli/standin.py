@@ -17,7 +17,7 @@ def standin(
     """Make the stand-in mirror where it is missing, and say what it holds."""
     from dataclasses import asdict
 
-    from builder.standin import ensure_mirror
+    from builder.standin.mirror import ensure_mirror
     from builder.ui import size_text
 
     mirror = ensure_mirror()

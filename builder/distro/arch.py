@@ -24,7 +24,8 @@ from builder.profile import Profile
 from builder.profile.model import Distribution
 from builder.project import Project
 from builder.run import ProgramError, Result
-from builder.sources import STANDIN_SCHEME, Source, reachable
+from builder.sources import Source, reachable
+from builder.standin.places import STANDIN_SCHEME
 from builder.store import Store
 from builder.tools import Tools
 
@@ -82,7 +83,7 @@ class Arch:
     def mirrors(self, source: Source, date: str | None) -> tuple[str, dict[str, str]]:
         """Snapshot date and the official repositories' URLs; the Archive has one directory a day."""
         if source is Source.STANDIN:
-            from builder.standin import ensure_mirror
+            from builder.standin.mirror import ensure_mirror
 
             slashed = ensure_mirror().date
             base = f"{STANDIN_SCHEME}repos/{slashed}"

@@ -28,7 +28,7 @@ class RepositoryKey:
 
 def standin_key() -> RepositoryKey:
     """The key of the stand-in on this machine."""
-    from builder.standin import ensure_mirror
+    from builder.standin.mirror import ensure_mirror
 
     mirror = ensure_mirror()
     return RepositoryKey(mirror.public_key, mirror.fingerprint, "the stand-in")

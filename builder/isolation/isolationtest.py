@@ -14,11 +14,12 @@ from builder.machine.bench import Bench, SeatInTest
 from builder.machine.boottest import first_boot
 from builder.machine.desktop import Desktop
 from builder.machine.errors import GuestError, Unmet
-from builder.machine.evidence import CheckRecord, Picture, clear
+from builder.machine.evidence import clear
 from builder.machine.places import private_directory
 from builder.machine.subject import Subject
 from builder.report.model import Report
 from builder.report.page import write_report
+from builder.report.record import CheckRecord, Picture
 from builder.tools import Tools
 
 Say = Callable[[str], None]

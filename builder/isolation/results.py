@@ -12,7 +12,7 @@ from rich.text import Text
 
 from builder.isolation.rows import BY_ID, Promise
 from builder.isolation.verdict import Attempt, Result, Verdict
-from builder.machine.evidence import PICTURES, CheckRecord, Picture
+from builder.report.record import PICTURES, CheckRecord, Picture
 
 SHOWN = 40  # ways that the report lists for one row
 IN_A_LOG = 120  # columns of a table that no terminal limits

@@ -10,13 +10,14 @@ from pathlib import Path
 from builder.errors import UsageError
 from builder.machine import checks
 from builder.machine.errors import GuestError, Unmet
-from builder.machine.evidence import CHECKS, CheckRecord, Picture, clear
+from builder.machine.evidence import clear
 from builder.machine.job import Job
 from builder.machine.places import private_directory
 from builder.machine.ready import bring_up, keep_ready, ready_machine, timeline
 from builder.machine.subject import Subject
 from builder.report.model import Report
 from builder.report.page import write_report
+from builder.report.record import CHECKS, CheckRecord, Picture
 from builder.run import run
 from builder.tools import Tools
 

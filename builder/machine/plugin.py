@@ -13,9 +13,10 @@ import pytest
 
 from builder.machine.bench import Bench, SeatInTest
 from builder.machine.errors import GuestError, Unmet
-from builder.machine.evidence import CheckRecord, Evidence
+from builder.machine.evidence import Evidence
 from builder.machine.job import Job
 from builder.machine.ready import READY, RESTARTED
+from builder.report.record import CheckRecord
 from builder.tools import Tools
 
 NOTICED = "noticed"

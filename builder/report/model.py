@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from builder.machine.evidence import CheckRecord
+from builder.report.record import CheckRecord
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from xml.etree import ElementTree
 from jinja2 import Environment, StrictUndefined
 
 from builder.files import write_atomic
-from builder.machine.evidence import CheckRecord
 from builder.report.model import Report
+from builder.report.record import CheckRecord
 
 GROUPS = {
     "boot": "Start",

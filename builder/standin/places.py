@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from builder.sources import STANDIN_SCHEME
-
+STANDIN_SCHEME = "standin:"
 GENTOO = "gentoo/"  # how the paths of Gentoo's stand-in begin; the others are Arch's
 
 

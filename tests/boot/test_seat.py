@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from builder.machine.evidence import CheckRecord
+from builder.report.record import CheckRecord
 from tests.support.bootedseat import BootedSeat
 
 CHECKS = (

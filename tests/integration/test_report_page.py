@@ -5,10 +5,10 @@ from pathlib import Path
 
 from PIL import Image
 
-from builder.machine.evidence import CheckRecord, Picture
 from builder.machine.screen import readings
 from builder.report.model import Report
 from builder.report.page import write_report
+from builder.report.record import CheckRecord, Picture
 from builder.tools import Tools
 from tests.support.browser import photograph
 

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from builder.machine.boottest import Wanted, read_records, run_checks
-from builder.machine.evidence import CheckRecord
 from builder.machine.subject import Subject
 from builder.project import Project
 from builder.report.model import Report
 from builder.report.page import write_report
+from builder.report.record import CheckRecord
 from builder.tools import Tools
 from tests.support.tinyproject import CHECKOUT, copy_checkout
 

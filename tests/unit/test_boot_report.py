@@ -12,12 +12,12 @@ from PIL import Image
 from builder.machine.agent import slowness
 from builder.machine.boottest import read_records
 from builder.machine.errors import Unmet
-from builder.machine.evidence import CheckRecord, Picture
 from builder.machine.job import Job
 from builder.machine.shell import until
 from builder.machine.subject import EnvironmentFacts, Kernel, Subject
 from builder.report.model import Report
 from builder.report.page import page, steps, write_report
+from builder.report.record import CheckRecord, Picture
 
 pytest_plugins = ["pytester"]
 

@@ -16,8 +16,8 @@ from builder.isolation import isolationtest
 from builder.isolation.results import record
 from builder.isolation.rows import BY_ID, Row
 from builder.isolation.verdict import Attempt, Result, Try
-from builder.machine.evidence import CheckRecord
 from builder.machine.subject import EnvironmentFacts, Kernel, Subject
+from builder.report.record import CheckRecord
 from builder.tools import Tools
 
 DONE = Attempt(tries=[Try(how="read it", outcome="done")])

@@ -49,9 +49,9 @@ from builder.profile import Profile
 from builder.profile.model import Distribution
 from builder.project import Project
 from builder.run import run
-from builder.sources import STANDIN_SCHEME, Source, reachable
+from builder.sources import Source, reachable
 from builder.standin.keys import ensure_key
-from builder.standin.places import GENTOO
+from builder.standin.places import GENTOO, STANDIN_SCHEME
 from builder.store import Store
 from builder.tools import Tools
 
