@@ -8,12 +8,13 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 from pathlib import Path
 
 import pytest
 
 from builder.files import file_digest, remove_tree
-from builder.standin.server import serve
+from builder.standin.server import Handler, serve
 from builder.tools import Tools
 from tests.support.gpgkeys import KeyMaker, TestKey
 from tests.support.ownrepository import Repositories
@@ -229,6 +230,40 @@ def test_a_database_signed_by_nobody_is_refused(tiny: TinyProject) -> None:
             refused(tiny.run("lock", "tiny"), 4, "cannot read the package databases", "core")
     with in_mirror(tiny.repository("core") / "core.db", None):
         refused(tiny.run("lock", "tiny"), 6, "core.db", "404")
+
+
+class BadMirror(Handler):
+    """Answers for databases as broken mirrors do, by a word in the path."""
+
+    def do_GET(self) -> None:
+        if ".db" not in self.path:
+            super().do_GET()
+            return
+        if "/loop/" in self.path:
+            self.send_response(HTTPStatus.FOUND)
+            self.send_header("Location", self.path)
+            self.send_header("Content-Length", "0")
+        else:
+            self.send_response(HTTPStatus.OK)
+            self.send_header("Content-Length", "5000")
+            self.close_connection = True
+        self.end_headers()
+        if "/silent/" in self.path:
+            time.sleep(15)
+        elif "/cut/" in self.path:
+            self.wfile.write(b"x" * 1000)
+
+
+@pytest.mark.parametrize("fault", ["loop", "cut", pytest.param("silent", marks=pytest.mark.long)])
+def test_a_mirror_that_leads_in_circles_or_breaks_off_ends_the_making_of_a_lock(
+    fault: str, tiny: TinyProject, make_key: KeyMaker, release: TestKey, tmp_path: Path
+) -> None:
+    with serve(tmp_path, handler=BadMirror) as url:
+        repositories = Repositories(tiny, make_key, tmp_path, url.replace("127.0.0.1", "localhost"))
+        repositories.add(fault, OWN, release)
+        told = f"is {repositories.url}/{fault}/.* right"
+        refused(tiny.run("lock", fault), 6, "cannot read the package databases", told)
+    assert not (tiny.project.locks / f"{fault}.standin.lock").exists()
 
 
 # Interrupted, two at once (killed: test_image_killed.py)
