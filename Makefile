@@ -69,7 +69,7 @@ publish: setup ## Add the signed dist/PROFILE to the static directory TO
 	@test -n "$(TO)" || { echo "say where to: make publish PROFILE=$(PROFILE) TO=/srv/seatsmith" >&2; exit 2; }
 	@$(SEATSMITH) publish dist/$(PROFILE) --to $(TO) $(ARGS)
 ci: setup ## Run the pipeline of ci/github/images.yml here, each job in a clean clone
-	@$(SEATSMITH) ci local $(ARGS)
+	@$(SEATSMITH) ci local $(if $(PROFILES),--env PROFILES="$(PROFILES)") $(ARGS)
 
 ##@ This machine
 doctor: setup ## Tell what this machine can do

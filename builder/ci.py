@@ -1,6 +1,7 @@
 """Which images must CI build for a change, and did two builders get the same?"""
 
 import os
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,17 @@ RELEASE_TAGS = "v*"
 SHARED = ("mkosi.", "requirements.lock", "builder/tools.py", "builder/tools-packages.txt")
 
 
-def matrix(project: Project, since: str | None = None) -> list[str]:
-    """The profiles whose image a change since a git revision can have altered, sorted.
+def matrix(project: Project, since: str | None = None, *, only: Collection[str] | None = None) -> list[str]:
+    """The profiles whose image a change since a git revision can have altered, sorted; ``only`` of these.
 
     ``since`` is by default the tag of the last release before this commit; without one, all profiles.
-    Raises InputError for a revision that git does not know.
+    Raises InputError for a revision that git does not know, or a profile that is not there.
     """
     since = since or last_release(project)
     names = list(profile_names(project))
+    if unknown := sorted(set(only or ()) - {*names}):
+        raise InputError(f"no profile is named {unknown[0]!r}", hint=f"accepted: {', '.join(sorted(names))}")
+    names = [name for name in names if only is None or name in only]
     if since is None:
         return sorted(names)
     changed = changed_files(project, since)

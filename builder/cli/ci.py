@@ -20,6 +20,10 @@ def matrix(
     since: Annotated[
         str | None, typer.Option(help="A git revision (default: the last tag v*; all images without one).")
     ] = None,
+    only: Annotated[
+        str | None,
+        typer.Option(envvar="PROFILES", help="Only of these profiles: names with spaces between."),
+    ] = None,
     github: Annotated[
         bool, typer.Option("--github", help="Print images=[…], as $GITHUB_OUTPUT takes it.")
     ] = False,
@@ -35,7 +39,7 @@ def matrix(
     from builder.project import find_project
 
     project = find_project()
-    names = affected(project, since)
+    names = affected(project, since, only=None if only is None else only.split())
     if gitlab:
         print(gitlab_pipeline((project.root / "ci/gitlab/images.yml").read_text(), names), end="")
     else:

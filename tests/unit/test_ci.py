@@ -145,6 +145,13 @@ def test_before_the_first_release_everything_is_built(checkout: Project) -> None
     assert matrix(checkout) == ["private", "work"]
 
 
+def test_a_run_can_be_narrowed_to_some_profiles_and_to_none_that_is_not_there(checkout: Project) -> None:
+    assert matrix(checkout, only=["work"]) == ["work"]
+    with pytest.raises(InputError, match="no profile is named 'wrk'") as refused:
+        matrix(checkout, only=["work", "wrk"])
+    assert "private, work" in str(refused.value.hint)
+
+
 def test_an_unknown_revision_is_refused(checkout: Project) -> None:
     with pytest.raises(InputError, match="git knows no revision 'nonsense'"):
         matrix(checkout, "nonsense")
