@@ -70,13 +70,17 @@ def lock(
     json: Json = False,
 ) -> None:
     """Resolve a profile's packages anew and pin them by size and digest."""
+    from builder.errors import UsageError
     from builder.image import lock_path, make_lock, source_for
     from builder.profile import load_profile
     from builder.project import find_project
+    from builder.sources import Source
 
     project = find_project()
     profile = load_profile(project, name)
     origin = source_for(profile, source)
+    if date is not None and origin is Source.STANDIN:
+        raise UsageError("--date is of upstream; the stand-in has the packages of one day alone")
     made = make_lock(project, profile, origin, date=date)
     path = lock_path(project, profile, origin)
     show(
@@ -86,7 +90,7 @@ def lock(
     )
 
 
-def fetch(name: Name, source: SourceOption = "auto", locked: Locked = False) -> None:
+def fetch(name: Name, source: SourceOption = "auto", locked: Locked = False, json: Json = False) -> None:
     """Bring everything that a profile's lock names into the store."""
     from builder.image import fetch as fetch_lock
     from builder.image import obtain_lock, source_for
@@ -97,7 +101,8 @@ def fetch(name: Name, source: SourceOption = "auto", locked: Locked = False) -> 
     profile = load_profile(project, name)
     found = obtain_lock(project, profile, source_for(profile, source), locked=locked)
     fetch_lock(project, found)
-    print(f"{len(found.files)} files of {name} are in the store")
+    count = len(found.files)
+    show({"profile": name, "files": count}, f"{count} files of {name} are in the store", as_json=json)
 
 
 def verify(
@@ -181,6 +186,7 @@ def store_export(
     name: Name,
     archive: Annotated[Path, typer.Argument(help="The tar to write.")],
     source: SourceOption = "auto",
+    json: Json = False,
 ) -> None:
     """Write a lock and all its inputs into one tar, for a machine without network."""
     from builder.carry import export_inputs
@@ -189,17 +195,21 @@ def store_export(
 
     project = find_project()
     count = export_inputs(project, load_profile(project, name), source, archive)
-    print(f"{archive}: the lock of {name} and {count} files")
+    said = f"{archive}: the lock of {name} and {count} files"
+    show({"profile": name, "archive": archive, "files": count}, said, as_json=json)
 
 
 @store_app.command("import")
-def store_import(archive: Annotated[Path, typer.Argument(help="A tar made by store export.")]) -> None:
+def store_import(
+    archive: Annotated[Path, typer.Argument(help="A tar made by store export.")], json: Json = False
+) -> None:
     """Take an exported tar in: files into the store, the lock to where it is looked for."""
     from builder.carry import import_inputs
     from builder.project import find_project
 
     profile, count = import_inputs(find_project(), archive)
-    print(f"{count} files and the lock of {profile} taken in")
+    said = f"{count} files and the lock of {profile} taken in"
+    show({"profile": profile, "files": count}, said, as_json=json)
 
 
 @store_app.command("prune")

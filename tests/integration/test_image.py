@@ -207,8 +207,9 @@ def test_the_inputs_of_a_lock_can_be_carried_to_another_store(tiny: TinyProject,
     assert "the lock of tiny taken in" in taken.out
     mine, its = (p.project.locks / "tiny.standin.lock" for p in (tiny, other))
     assert its.read_bytes() == mine.read_bytes()
-    fetched = other.run("fetch", "tiny", "--locked")
+    fetched = other.run("fetch", "tiny", "--locked", "--json")
     assert fetched.code == 0, fetched.err
+    assert json.loads(fetched.out)["profile"] == "tiny"
     assert "Fetching" not in fetched.err
 
 

@@ -114,6 +114,16 @@ def test_what_is_no_disk_is_refused_before_the_tools_tree_is_made(
     assert not (tmp_path / "cache").exists()
 
 
+def test_a_date_is_refused_where_it_would_be_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("SEATSMITH_ROOT", raising=False)
+    monkeypatch.chdir(tmp_path)
+    write(project_at(tmp_path), work="users: [{name: bob}]\n")
+    assert run_cli(["lock", "work", "--source", "standin", "--date", "2020-01-01"]) == 2
+    assert "--date is of upstream" in capsys.readouterr().err
+
+
 def test_a_source_that_there_is_not_is_a_wrong_command_line() -> None:
     with pytest.raises(UsageError, match="unknown source 'debian'"):
         choose_source("debian", "https://mirror.invalid")
