@@ -22,9 +22,11 @@ from builder.run import Arg, ProgramError, run
 from builder.tools import Tools, ensure_tools
 
 LEVELS = (3, 1, 19)  # how images are compressed: mkosi's default first
-PATCH_LEVEL = 3
+PATCH_LEVEL = 1  # the least said of what is the same
+OUTER_LEVEL = 9  # a patch says that in tens of bytes a block, 0.3 MB an image, which look alike
 LARGEST = 1 << 31  # bytes of an archive; zstd's largest window, and a patch refers to all of the old archive
 WINDOW = ["--long=31", "--memory=2048MB"]
+SUFFIX = ".patch.zst.zst"
 WORTH = 0.7  # a patch that is larger than this part of the image is not kept
 
 
@@ -51,10 +53,12 @@ def make_delta(
         level = compression_level(tools, new_tar, new_image)
         if level is None:
             return None
-        name = f"{old}_{new}.l{level}.patch.zst"
+        name = f"{old}_{new}.l{level}{SUFFIX}"
         patch = Path(scratch) / name
         argv: list[Arg] = ["zstd", "-q", f"-{PATCH_LEVEL}", "-T1", "--long=31"]
-        tools.run([*argv, f"--patch-from={old_tar}", new_tar, "-o", patch], network=False)
+        bare = Path(scratch) / "patch"
+        tools.run([*argv, f"--patch-from={old_tar}", new_tar, "-o", bare], network=False)
+        tools.run(["zstd", "-q", f"-{OUTER_LEVEL}", bare, "-o", patch], network=False)
         size = patch.stat().st_size
         if size > WORTH * new_image.stat().st_size:
             return None
@@ -112,11 +116,12 @@ def apply_delta(
     tools = tools or ensure_tools()
     try:
         with tempfile.TemporaryDirectory(prefix=".delta-", dir=target.parent.parent) as scratch:
-            patch, old_tar, new_tar = (Path(scratch) / n for n in ("patch", "old.tar", "new.tar"))
+            packed, patch, old_tar, new_tar = (Path(scratch) / n for n in ("packed", "patch", "old", "new"))
             where = f"{name}/extra/{delta.file}"
-            site.download(where, patch, sha256=delta.sha256, size=delta.size, limit=delta.size, meter=meter)
-            expand(tools, main_image(image_files(current)), old_tar)
+            site.download(where, packed, sha256=delta.sha256, size=delta.size, limit=delta.size, meter=meter)
             limited: list[Arg] = ["prlimit", f"--fsize={most}"]  # a small patch can claim to be a huge file
+            tools.run([*limited, "zstd", "-q", "-d", packed, "-o", patch], network=False)
+            expand(tools, main_image(image_files(current)), old_tar)
             argv: list[Arg] = ["zstd", "-q", "-d", *WINDOW, f"--patch-from={old_tar}", patch, "-o", new_tar]
             tools.run([*limited, *argv], network=False)
             made = Path(scratch) / "image"
@@ -143,6 +148,6 @@ def usable(release: Release, current: Path) -> Delta | None:
 def level_of(delta: Delta) -> int:
     """The compression level that a patch's name tells; 0 for none of ours."""
     for level in LEVELS:
-        if delta.file.endswith(f".l{level}.patch.zst"):
+        if delta.file.endswith(f".l{level}{SUFFIX}"):
             return level
     return 0

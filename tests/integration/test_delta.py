@@ -11,7 +11,7 @@ import zstandard
 
 from builder.files import file_digest
 from builder.outputs.sign import sign_file
-from builder.publish.delta import LEVELS, compress
+from builder.publish.delta import LEVELS, compress, make_delta
 from builder.publish.index import Delta, Index, index_text
 from builder.publish.pull import Pulled
 from builder.tools import Tools, ensure_tools
@@ -101,6 +101,21 @@ def test_an_update_fetches_little_more_than_what_changed(publisher: Publisher) -
     assert pulled.fetched - papers < 1.5 * 200_000, "of an image of 2 MB, one file of 200 kB"
 
 
+def test_a_small_change_of_a_large_image_makes_a_small_patch(tmp_path: Path, tools: Tools) -> None:
+    """What a patch says of all that is the same must not outweigh what is new (docs/decisions/050)."""
+    same, places = random.Random(1).randbytes(64 << 20), []
+    for name, new in (("old", b""), ("new", random.Random(2).randbytes(20_000))):
+        (tmp_path / name).mkdir()
+        tar, made = tmp_path / "tar", tmp_path / name / "work_1_x86-64.tar.zst"
+        tar.write_bytes(same[: 30 << 20] + new + same[30 << 20 :])
+        compress(tools, tar, made, LEVELS[0])
+        places.append(made.parent)
+    (tmp_path / "extra").mkdir()
+    delta = make_delta(*places, tmp_path / "extra", "1", "2", tools=tools)
+    assert delta is not None
+    assert delta.size < 1.5 * 20_000
+
+
 def test_a_patch_that_a_mirror_changed_costs_only_the_saving(
     publisher: Publisher, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -128,19 +143,20 @@ def test_a_signed_patch_to_another_image_is_not_taken_for_the_release(
     old.write_bytes(archive(0))
     evil.write_bytes(archive(666))
     tools.run(["zstd", "-q", "--long=31", f"--patch-from={old}", evil, "-o", patch])
-    replace_patch(publisher, patch.read_bytes())
+    replace_patch(publisher, zstandard.compress(patch.read_bytes()))
     assert arrived(publisher, publisher.pull())
     assert "it does not give the signed image" in capfd.readouterr().err
 
 
+@pytest.mark.parametrize("layer", ["outer", "inner"])
 def test_a_patch_that_unpacks_to_a_huge_file_is_stopped(
-    publisher: Publisher, capfd: pytest.CaptureFixture[str]
+    layer: str, publisher: Publisher, capfd: pytest.CaptureFixture[str]
 ) -> None:
     packer = zstandard.ZstdCompressor(level=3).compressobj()
     block = bytes(1 << 20)
     bomb = b"".join(packer.compress(block) for _ in range(2048)) + packer.flush()
     assert len(bomb) < 300_000
-    replace_patch(publisher, bomb)
+    replace_patch(publisher, bomb if layer == "outer" else zstandard.compress(bomb))
     free = shutil.disk_usage(publisher.place).free
     assert arrived(publisher, publisher.pull())
     assert "fetching the whole image" in capfd.readouterr().err

@@ -159,6 +159,13 @@ def test_a_mirror_that_goes_back_in_time_is_found_out(publisher: Publisher) -> N
     assert publisher.pull(allow_older=True).release.version == FIRST
 
 
+def test_an_older_release_of_a_current_index_needs_to_be_meant(publisher: Publisher) -> None:
+    publisher.publish(SECOND)
+    publisher.pull()
+    publisher.refused("is older than 2026.11.08 (release 2), which was pulled before", version=FIRST)
+    assert publisher.pull(version=FIRST, allow_older=True).release.version == FIRST
+
+
 def test_a_release_under_the_number_of_another_is_refused(publisher: Publisher) -> None:
     publisher.pull()
     shutil.rmtree(publisher.root)

@@ -46,21 +46,22 @@ class Publisher:
             results = [result]
         return publish(self.root, results, self.terms(), report=report)
 
-    def pull(self, url: str | None = None, **policy: object) -> Pulled:
+    def pull(self, url: str | None = None, *, version: str | None = None, **policy: object) -> Pulled:
         return pull(
             url or str(self.root),
             "work",
             self.seat,
             keys=[self.key.public.read_bytes()],
             state=self.state,
+            version=version,
             policy=Policy(**policy),  # type: ignore[arg-type]
         )
 
-    def refused(self, words: str, **policy: object) -> None:
+    def refused(self, words: str, *, version: str | None = None, **policy: object) -> None:
         """The seat refuses with these words, and keeps what it had."""
         before = sorted(p.name for p in self.seat.iterdir()) if self.seat.exists() else None
         with pytest.raises(TrustError) as caught:
-            self.pull(**policy)
+            self.pull(version=version, **policy)
         assert words in caught.value.message
         assert before == (sorted(p.name for p in self.seat.iterdir()) if self.seat.exists() else None)
 
