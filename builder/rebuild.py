@@ -11,6 +11,7 @@ from builder import mkosi
 from builder.errors import CheckFailed
 from builder.files import exclusive, file_digest, remove_tree
 from builder.image import (
+    DONE,
     build_artifacts,
     epoch_of,
     fetch,
@@ -124,17 +125,20 @@ def other_conditions(tools: Tools, source: Source) -> Iterator[Conditions]:
 def compared(first: Path, second: Path) -> dict[str, str]:
     """Digests of the files of two builds. Raises CheckFailed where one differs."""
     digests = {}
-    for path in sorted(p for p in first.iterdir() if p.is_file() and p.name != "done.json"):
-        other = second / path.name
-        digests[path.name] = file_digest(path)
-        if other.exists() and file_digest(other) == digests[path.name]:
+    files = (path for place in (first, second) for path in place.iterdir() if path.is_file())
+    for name in sorted({path.name for path in files} - {DONE}):
+        path, other = first / name, second / name
+        if not path.exists() or not other.exists():
+            one = "first" if path.exists() else "second"
+            raise CheckFailed(f"{name} was made by the {one} of the two builds alone")
+        digests[name] = file_digest(path)
+        if file_digest(other) == digests[name]:
             continue
-        what = describe_difference(path, other) if other.exists() else ["the second build did not make it"]
-        kept = first.parent / f"differs-{path.name}"
-        if other.exists():
-            shutil.copyfile(other, kept)
+        what = describe_difference(path, other)
+        kept = first.parent / f"differs-{name}"
+        shutil.copyfile(other, kept)
         raise CheckFailed(
-            f"{path.name} of the two builds differs:\n" + "\n".join(f"  {line}" for line in what),
+            f"{name} of the two builds differs:\n" + "\n".join(f"  {line}" for line in what),
             hint=f"the second build's file is kept: {kept} (the first: {path})",
         )
     return digests

@@ -2,6 +2,7 @@
 
 import io
 import os
+import shutil
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,12 @@ import pytest
 import zstandard
 
 from builder.archive import pack_tree
+from builder.errors import CheckFailed
 from builder.imagediff import describe_difference
+from builder.rebuild import compared
 
 EPOCH = 1793491200
+WHICH = shutil.which
 
 
 @pytest.fixture(autouse=True)
@@ -166,3 +170,34 @@ def test_a_damaged_archive_is_compared_by_bytes(tmp_path: Path) -> None:
     one, two = image(tmp_path / "1.tar.zst"), tmp_path / "2.tar.zst"
     two.write_bytes(one.read_bytes()[:60])
     assert describe_difference(one, two) == ["from byte 60 on"]
+
+
+def test_where_diffoscope_is_installed_it_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = tmp_path / "bin/diffoscope"
+    fake.parent.mkdir()
+    fake.write_text('#!/bin/sh\necho "asked about $3 and $4"; seq 100; exit 1\n')
+    fake.chmod(0o755)
+    monkeypatch.setattr("shutil.which", WHICH)
+    monkeypatch.setenv("PATH", f"{fake.parent}:/usr/bin:/bin")
+    lines = describe_difference(tmp_path / "one", tmp_path / "two")
+    assert lines[0] == f"asked about {tmp_path}/one and {tmp_path}/two"
+    assert len(lines) == 40
+
+
+def test_two_builds_are_compared_file_by_file_and_the_other_ones_file_is_kept(tmp_path: Path) -> None:
+    first, second = tmp_path / "images/key", tmp_path / "made"
+    for place in (first, second):
+        place.mkdir(parents=True)
+        (place / "image.tar.zst").write_bytes(b"same")
+    (first / "done.json").touch()  # is of the cache, and not of the build
+    assert list(compared(first, second)) == ["image.tar.zst"]
+    (second / "image.efi").write_bytes(b"new")
+    with pytest.raises(CheckFailed, match=r"image\.efi was made by the second of the two builds alone"):
+        compared(first, second)
+    (first / "image.efi").write_bytes(b"nee")
+    with pytest.raises(
+        CheckFailed, match=r"image\.efi of the two builds differs:\n  from byte 2 on"
+    ) as caught:
+        compared(first, second)
+    kept = tmp_path / "images/differs-image.efi"
+    assert kept.read_bytes() == b"new" and str(kept) in (caught.value.hint or "")
