@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from subprocess import PIPE
+from typing import ClassVar
 
 import pytest
 
@@ -17,10 +18,11 @@ from builder.seat import write as writing
 from builder.seat.inspect import Disk, compare, inspect_disk
 from builder.seat.write import Erase
 from builder.tools import Tools
-from builder.volume import lvm
+from builder.volume import gpt, lvm
 from builder.volume import target as targets
 from builder.volume.medium import Medium
 from builder.volume.target import look_at, marked_as
+from builder.volume.xts import Written
 from tests.support import lvm2
 from tests.support.faults import Faulty, PowerCut
 from tests.support.writtenseat import CHECKOUT, SeatBench
@@ -276,6 +278,48 @@ def test_a_device_whose_writing_was_interrupted_says_so_and_is_taken_again_unask
     seat_bench.write(device)
     with Disk(device) as opened:
         assert inspect_disk(opened, seat_bench.tools).problems == []
+
+
+class Watching(Medium):
+    """Looks after each write at what a PC that loses power now would find: a table, or a volume group?"""
+
+    pv = 0
+    seen: ClassVar[list[tuple[bool, bool, bool]]] = []
+
+    def write(self, offset: int, data: bytes | bytearray | memoryview) -> Written:
+        written = super().write(offset, data)
+        with Disk(self.path) as disk:
+            marked = marked_as(disk.read(0, 512)) == "tiny"
+            table = decodes(lambda: gpt.decode(disk.read, disk.size))
+            group = decodes(lambda: lvm.decode(disk.at(Watching.pv)))
+        Watching.seen.append((marked, table, group))
+        return written
+
+
+def decodes(what: Callable[[], object]) -> bool:
+    try:
+        what()
+    except InputError:
+        return False
+    return True
+
+
+def test_over_an_older_seat_no_write_but_the_last_leaves_one_that_looks_whole(
+    seat_bench: SeatBench, device: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seat_bench.write(device, overwrite=True)
+    monkeypatch.setattr(writing, "Medium", Watching)
+    monkeypatch.setattr(Watching, "pv", seat_bench.plan().pv.start)
+    monkeypatch.setattr(Watching, "seen", [])
+    seat_bench.write(device, overwrite=True)
+    marked, tables, groups = (list(column) for column in zip(*Watching.seen, strict=True))
+    assert len(marked) > 40
+    assert marked == [True] * (len(marked) - 1) + [False], (
+        "the mark is the first write, and goes by the last"
+    )
+    first = 3  # the mark; what was at the beginning; the label: until then the older seat's own are there
+    assert tables[first:] == [False] * (len(tables) - first - 1) + [True]
+    assert groups[first:-5] == [False] * (len(groups) - first - 5), "the label is among the last five"
 
 
 def test_a_disk_that_is_not_the_seats_by_its_serial_number_is_refused(
