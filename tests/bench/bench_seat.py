@@ -26,6 +26,7 @@ from builder.volume.luks import HEADER_SIZE, Pbkdf
 
 PROFILE = "work"
 SIZE = 5 << 30
+LARGE = 230 << 30  # of a disk of 500 GB
 OFFSET = 1 << 30  # where the volume lies on the disk
 SECRET = b"correct horse battery"
 IN_MEMORY = 512 << 20
@@ -45,7 +46,8 @@ def bench() -> list[tuple[str, str]]:
         with ProcessPoolExecutor(1, context) as one:
             for _ in range(2):  # as the others do, it finds the image and memory ready the second time
                 task = one.submit(write_volume, image.tar, place, image.epoch)
-                ours, encrypted, took, memory = task.result()
+                ours, encrypted, took, _ = task.result()
+            large, _, _, memory = one.submit(write_volume, image.tar, place, image.epoch, LARGE).result()
         with ProcessPoolExecutor(2, context) as two:
             list(two.map(encrypt_in_memory, [CHUNK] * 2))  # started, and everything loaded
             bare = 2 * IN_MEMORY / best(lambda: list(two.map(encrypt_in_memory, [IN_MEMORY] * 2)))
@@ -58,11 +60,12 @@ def bench() -> list[tuple[str, str]]:
         fished = timed(lambda: guestfish(image.tar, place)) if GUESTFISH else 0.0
     return [
         ("image → encrypted volume, written and flushed", f"{ours:.1f} s"),
+        (f"the same into {LARGE >> 30} GiB", f"{large / ours:.2f} × as long"),
         ("the same by mkfs.ext4 + cryptsetup reencrypt + copy", f"{reencrypted / ours:.1f} × as long"),
         ("the same by systemd-repart --offline=yes, from a tree", f"{reparted / ours:.1f} × as long"),
         ("the same by guestfish", f"{fished / ours:.0f} × as long" if fished else "not here"),
         ("encryption onto the disk ÷ two processes in memory", f"{encrypted / took / bare:.0%}"),
-        ("largest process", f"{memory >> 20} MiB"),
+        ("largest process, with either size", f"{memory >> 20} MiB"),
     ]
 
 
@@ -77,15 +80,15 @@ def timed(what: Callable[[], object]) -> float:
     return time.monotonic() - began
 
 
-def write_volume(image: Path, place: Path, epoch: int) -> tuple[float, int, float, int]:
+def write_volume(image: Path, place: Path, epoch: int, size: int = SIZE) -> tuple[float, int, float, int]:
     """Seatsmith's way: seconds, bytes encrypted, seconds of that, peak memory. In a process of its own."""
     tools = ensure_tools()
     disk, clear, overlay = place / "disk", place / "clear", place / "overlay"
     overlay.mkdir(exist_ok=True)
     with disk.open("wb") as f:
-        f.truncate(OFFSET + SIZE)
+        f.truncate(OFFSET + size)
     began = time.monotonic()
-    payload = SIZE - HEADER_SIZE
+    payload = size - HEADER_SIZE
     ext4.make(
         tools,
         clear,
@@ -174,11 +177,6 @@ def repart(tools: Tools, tree: Path, place: Path) -> None:
     disk.unlink()
 
 
-if __name__ == "__main__":
-    for row in bench():
-        print(*row, sep="\t", file=sys.stdout)
-
-
 def guestfish(image: Path, place: Path) -> None:
     """The volume made and filled by the kernel of a virtual machine."""
     disk, tree = place / "disk", place / "tree.tar"
@@ -189,3 +187,8 @@ def guestfish(image: Path, place: Path) -> None:
     steps += f" : mount /dev/mapper/x / : tar-in {tree} / : umount / : luks-close /dev/mapper/x"
     argv = ["guestfish", "--keys-from-stdin", "--format=raw", "-a", os.fspath(disk), *steps.split()]
     subprocess.run(argv, input=SECRET + b"\n" + SECRET + b"\n", check=True)
+
+
+if __name__ == "__main__":
+    for row in bench():
+        print(*row, sep="\t", file=sys.stdout)
