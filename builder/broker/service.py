@@ -9,6 +9,7 @@ from typing import Protocol
 
 from . import real
 from .clones import Clones
+from .reopening import FirstWords, Openings
 from .router import Delivery, Router
 from .shapes import Routes, Shape, is_touch, routes_for, touch_shape
 
@@ -59,8 +60,12 @@ class Broker:
         router: Router,
         terminal: Terminal,
         devices: Devices,
+        openings: Openings,
     ) -> None:
         self.clones, self.router, self.terminal, self.devices = clones, router, terminal, devices
+        self.openings = openings
+        self.opening: int | None = None
+        self.first_words = FirstWords(clones.write)
         self.known: dict[str, Routes] = {}
         """Real devices that are passed on, by node."""
         self.open: dict[str, int] = {}
@@ -78,15 +83,26 @@ class Broker:
     def turn(self, monitor: Changes) -> None:
         """Wait until something is ready, and give everything that is one turn: a device that never falls
         silent gets no more than the others."""
-        for fd, _ in self.poll.poll():
+        for fd, _ in self.poll.poll(self.first_words.timeout()):
             if fd in self.readers:
                 self.pass_on(self.readers[fd], fd)
             elif self.terminal.moved():
                 self.switch()
+            elif fd == self.opening:
+                for device in self.openings.opened():
+                    self.first_words.opened(device)
             elif fd == monitor.fileno():
                 self.hotplug(monitor)
             elif fd in self.lights:
                 self.shine(fd)
+        if self.first_words.timeout() == 0:
+            if self.terminal.moved():
+                self.switch()
+            else:
+                self.first_words.tell_what_is_due()
+        if self.opening is not None and self.first_words.end is None:
+            self.poll.unregister(self.opening)
+            self.opening = None
 
     # --- terminals
 
@@ -98,10 +114,20 @@ class Broker:
         for node in list(self.open):
             self.deafen(node)
         entered = self.router.active
+        self.first_words.enter(entered)
+        self.follow(entered)
         if entered is not None:
             self.clones.silence_all(entered, silent=False)
             for node in list(self.open):
                 self.hear(node)
+
+    def follow(self, environment: str | None) -> None:
+        """Hear for a while whether the environment opens its devices."""
+        if self.opening is not None:
+            self.poll.unregister(self.opening)
+        self.opening = self.openings.follow(environment)
+        if self.opening is not None:
+            self.poll.register(self.opening, select.EPOLLIN)
 
     def deafen(self, node: str) -> None:
         """Have the kernel say no more, and throw away what it has said."""
@@ -134,7 +160,7 @@ class Broker:
             self.switch()
             return
         if (clone := self.router.as_it_is(node, data)) is not None:
-            self.clones.write(clone, data)
+            self.first_words.write(clone, data)
             return
         self.send(self.router.read(node, real.unpacked(data)))
         if self.router.asked is not None:
@@ -143,7 +169,7 @@ class Broker:
 
     def send(self, deliveries: list[Delivery]) -> None:
         for delivery in deliveries:
-            self.clones.write((delivery.environment, delivery.clone), real.packed(delivery.events))
+            self.first_words.write((delivery.environment, delivery.clone), real.packed(delivery.events))
 
     def shine(self, fd: int) -> None:
         environment = self.lights[fd]

@@ -93,7 +93,7 @@ class FakeMaker:
         found = []
         while True:
             try:
-                data = self.readers[place].recv(1 << 16)
+                data = self.readers[place].recv(1 << 17)
             except BlockingIOError:
                 return [event for event in found if event != REPORT]
             found += [Event(kind, code, value) for _, _, kind, code, value in EVENT.iter_unpack(data)]
@@ -129,6 +129,30 @@ class FakeDevices:
         return self.shapes[self.nodes[fd]].axes[ABS_MT_SLOT][0]
 
 
+class FakeOpenings:
+    """What desktops open of their virtual devices."""
+
+    def __init__(self) -> None:
+        self.event = os.eventfd(0, os.EFD_NONBLOCK)
+        self.front: str | None = None
+        self.pending: list[str] = []
+
+    def follow(self, environment: str | None) -> int | None:
+        self.front = environment
+        self.pending.clear()
+        return None if environment is None else self.event
+
+    def open(self, device: str) -> None:
+        """The environment in front opens a device."""
+        self.pending.append(device)
+        os.eventfd_write(self.event, 1)
+
+    def opened(self) -> Iterable[str]:
+        os.eventfd_read(self.event)
+        found, self.pending = self.pending, []
+        return found
+
+
 class Desk:
     """A broker with two environments and no kernel."""
 
@@ -136,7 +160,10 @@ class Desk:
         self.terminal, self.monitor, self.maker = FakeTerminal(vt), FakeChanges(), FakeMaker()
         self.devices = FakeDevices()
         clones = Clones(list(TERMINALS.values()), {}, self.maker)
-        self.broker = Broker(clones, Router(TERMINALS), self.terminal, self.devices)
+        self.openings = FakeOpenings()
+        self.broker = Broker(clones, Router(TERMINALS), self.terminal, self.devices, self.openings)
+        self.now = 0.0
+        self.broker.first_words.now = lambda: self.now
         self.broker.begin(self.monitor)
 
     def plug(self, node: str, shape: Shape) -> None:
@@ -185,3 +212,4 @@ class Desk:
         self.broker.poll.close()
         os.close(self.terminal.event)
         os.close(self.monitor.event)
+        os.close(self.openings.event)

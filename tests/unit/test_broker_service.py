@@ -21,6 +21,7 @@ from builder.broker.codes import (
     Event,
 )
 from builder.broker.real import packed
+from builder.broker.reopening import LONGEST, PAUSE
 from builder.broker.shapes import Shape
 from tests.support.brokerdesk import BOARD, MOUSE, TERMINALS, Desk
 
@@ -198,6 +199,8 @@ steps = st.lists(
         st.tuples(st.just("go while it reads"), st.sampled_from([WORK, GUEST, HOST])),
         st.tuples(st.just("turn"), st.none()),
         st.tuples(st.just("notice"), st.none()),
+        st.tuples(st.just("open"), st.sampled_from(["keyboard", "mouse"])),
+        st.tuples(st.just("wait"), st.sampled_from([PAUSE, LONGEST])),
     ),
     max_size=80,
 )
@@ -206,7 +209,7 @@ steps = st.lists(
 @settings(max_examples=150, deadline=None)
 @given(steps)
 def test_whenever_terminals_move_nothing_is_heard_on_another_side_than_it_was_said(
-    script: list[tuple[str, str | int | None]],
+    script: list[tuple[str, str | int | float | None]],
 ) -> None:
     desk = Desk(HOST)
     desk.plug("board", BOARD)
@@ -227,6 +230,12 @@ def test_whenever_terminals_move_nothing_is_heard_on_another_side_than_it_was_sa
             desk.terminal.moves_when_asked.append(value)
         elif what == "turn":
             desk.turn_if_ready()
+        elif what == "open":
+            if desk.openings.front is not None:
+                desk.openings.open(str(value))
+        elif what == "wait":
+            assert isinstance(value, float)
+            desk.now += value
         else:
             desk.notice()
     desk.turn_if_ready()

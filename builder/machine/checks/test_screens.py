@@ -1,6 +1,7 @@
 """Does each environment have its own terminal, and do keys and pointer reach the one on screen alone?"""
 
 import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from builder.machine.bench import SeatInTest
 from builder.machine.desktop import Desktop
 from builder.machine.errors import Unmet
+from builder.machine.evidence import Evidence
 
 Show = Callable[[str], Path | None]
 STOP_X = "pkill -STOP -x Xorg"  # it holds its terminal and does nothing: a wedged graphics driver
@@ -100,6 +102,25 @@ def test_input_stays(seat: SeatInTest, show: Show) -> None:
         for other in seat.desktops:
             if other is not desktop and other.typed():
                 raise Unmet(f"what was meant for {desktop.name} reached {other.name}: {other.typed()!r}")
+
+
+@pytest.mark.check("What is typed right after a switch arrives whole, from the first letter on")
+@pytest.mark.needs("strict")
+@pytest.mark.defect("host", "systemctl stop seatsmith-broker.service")
+def test_first_letters(seat: SeatInTest, evidence: Evidence) -> None:
+    for desktop in (d for d in seat.containers if d.facts.strict):
+        desktop.switch_to()
+        desktop.open_recorder()
+        waits = []
+        for word in ("first", "second", "third"):
+            seat.host.switch_to()
+            desktop.forget()
+            desktop.switch_to()
+            started = time.monotonic()
+            seat.machine.type_text(word)
+            desktop.expect(lambda d=desktop, w=word: d.letters() == w, f"{word!r} arrives")  # type: ignore[misc]
+            waits.append(f"{time.monotonic() - started:.1f} s")
+        evidence.note(f"{desktop.name}: words typed at a switch had arrived {', '.join(waits)} after it")
 
 
 @pytest.mark.check("Changing terminals works while the container's processors are busy")

@@ -1,0 +1,158 @@
+"""Has a desktop opened its input devices again since its terminal is shown? What is typed until then waits.
+
+Desktops close their devices when their terminal is left, and open them anew when it is shown; what came in
+between would be lost. What libinput finds in a device just after opening it, it throws away; hence a pause.
+"""
+
+import contextlib
+import ctypes
+import errno
+import os
+import struct
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Protocol
+
+from .environments import LINKS
+from .nodes import NODES
+
+LONGEST = 3.0  # seconds; who has not opened a device by then is not going to
+PAUSE = 0.1  # seconds between opening and the first word
+MOST = 1 << 16  # bytes that wait for one virtual device
+
+IN_OPEN = 0x20  # linux/inotify.h
+RECORD = struct.Struct(
+    "@iIII"
+)  # struct inotify_event; its last number is the length of the name that follows
+BUFFER = 1 << 16
+
+Clone = tuple[str, str]
+"""Environment and name of a virtual device."""
+
+
+class Openings(Protocol):
+    """``Nodes`` on a seat."""
+
+    def follow(self, environment: str | None) -> int | None:
+        """This environment is in front: what becomes readable where one of its devices is opened.
+
+        None where there is nothing to hear, as of an environment that does not run.
+        """
+
+    def opened(self) -> Iterable[str]:
+        """Which of its virtual devices were opened since this was last asked."""
+
+
+class FirstWords:
+    """What waits until a desktop has opened its devices, and is told then by ``tell``.
+
+    Only those wait that have opened a device at an earlier visit: who keeps it open is told at once.
+    """
+
+    def __init__(
+        self, tell: Callable[[Clone, bytes], None], now: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.tell, self.now = tell, now
+        self.front: str | None = None
+        self.end: float | None = None
+        """When everybody has opened his devices who is going to."""
+        self.reopened: set[Clone] = set()
+        self.due: dict[Clone, float] = {}
+        self.words: dict[Clone, bytearray] = {}
+
+    def enter(self, environment: str | None) -> None:
+        """Another terminal is shown. What still waits for the environment that was left is nobody's."""
+        end = self.now() + LONGEST
+        self.front, self.end = environment, None if environment is None else end
+        self.words.clear()
+        self.due = {clone: end for clone in self.reopened if clone[0] == environment}
+        self.reopened.difference_update(self.due)  # until it does so this time
+
+    def write(self, clone: Clone, data: bytes) -> None:
+        if clone not in self.due:
+            self.tell(clone, data)
+            return
+        waiting = self.words.setdefault(clone, bytearray())
+        waiting += data
+        if len(waiting) > MOST:
+            self.flush(clone)
+
+    def opened(self, device: str) -> None:
+        """The environment in front has opened one of its virtual devices."""
+        assert self.front is not None and self.end is not None
+        clone = (self.front, device)
+        self.reopened.add(clone)
+        if clone in self.due:
+            self.due[clone] = min(self.now() + PAUSE, self.end)
+
+    def timeout(self) -> float | None:
+        """Seconds until something is to be told or the wait is over; None where it is."""
+        return None if self.end is None else max(0.0, min([self.end, *self.due.values()]) - self.now())
+
+    def tell_what_is_due(self) -> None:
+        now = self.now()
+        for clone in [clone for clone, at in self.due.items() if at <= now]:
+            self.flush(clone)
+        if self.end is not None and self.end <= now:
+            self.end = None
+
+    def flush(self, clone: Clone) -> None:
+        del self.due[clone]
+        if words := self.words.pop(clone, None):
+            self.tell(clone, bytes(words))
+
+
+class Nodes:
+    """Device nodes of the environments, of which the kernel says when one is opened (inotify(7)).
+
+    Each environment has a queue of its own: one that opens its nodes again and again fills no other's.
+    """
+
+    def __init__(self, environments: Iterable[str], place: Path = NODES, links: Path = LINKS) -> None:
+        self.place, self.links = place, links
+        self.libc = ctypes.CDLL(None, use_errno=True)
+        self.queues = {environment: self.queue(environment) for environment in environments}
+        self.front = -1
+        self.devices: dict[str, str] = {}
+        """Virtual devices of the environment in front, by node."""
+
+    def follow(self, environment: str | None) -> int | None:
+        for other, queue in self.queues.items():
+            if other != environment:
+                os.close(queue)
+                self.queues[other] = self.queue(other)
+        if environment is None:
+            return None
+        self.front = self.queues[environment]
+        self.watch(self.front, environment)
+        self.devices = {link.resolve().name: link.name for link in (self.links / environment).glob("*")}
+        return self.front
+
+    def opened(self) -> Iterator[str]:
+        with contextlib.suppress(BlockingIOError):
+            for name in names(os.read(self.front, BUFFER)):
+                if name in self.devices:
+                    yield self.devices[name]
+
+    def queue(self, environment: str) -> int:
+        fd: int = self.libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
+        if fd < 0:
+            raise OSError(ctypes.get_errno(), "inotify_init1")
+        self.watch(fd, environment)
+        return fd
+
+    def watch(self, queue: int, environment: str) -> None:
+        """Each start of an environment makes its directory anew; to watch one twice changes nothing."""
+        path = os.fsencode(self.place / environment / "input")
+        if self.libc.inotify_add_watch(queue, path, IN_OPEN) < 0 and ctypes.get_errno() != errno.ENOENT:
+            raise OSError(ctypes.get_errno(), "inotify_add_watch", os.fsdecode(path))
+
+
+def names(records: bytes) -> Iterator[str]:
+    """The names of what was opened, from whole records of inotify."""
+    at = 0
+    while at < len(records):
+        length = RECORD.unpack_from(records, at)[3]
+        at += RECORD.size + length
+        yield records[at - length : at].rstrip(b"\0").decode(errors="replace")
