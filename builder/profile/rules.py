@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+MAX_VETH_NAME = 15 - len("ve-")  # IFNAMSIZ less its NUL; nspawn would shorten a longer one to a hash
+
 Path = tuple[str | int, ...]
 
 
@@ -22,7 +24,7 @@ def disagreements(data: dict[str, Any], *, part: bool = False) -> list[Disagreem
     """All there are. A ``part`` is completed by what extends it, so what it lacks is no error."""
     found = [*display(data, part=part), *users(data), *packages(data), *repositories(data), *services(data)]
     found += [*host(data), *isolation(data, part=part), *lists_without_repetition(data)]
-    return found + ([] if part else [*session(data), *distribution(data)])
+    return found + ([] if part else [*interface(data), *session(data), *distribution(data)])
 
 
 def at(data: Any, *path: str) -> Any:
@@ -135,6 +137,16 @@ def isolation(data: Any, *, part: bool) -> Iterator[Disagreement]:
             ("network", "veth"),
             "isolation: strict, the default, needs a network of its own; leave this line away, or say"
             " isolation: shared",
+        )
+
+
+def interface(data: Any) -> Iterator[Disagreement]:
+    name = at(data, "name")
+    if isinstance(name, str) and len(name) > MAX_VETH_NAME and at(data, "network", "veth") is not False:
+        yield Disagreement(
+            ("name",),
+            f"{name!r} is too long to name a network interface after; accepted: a file name of at most"
+            f" {MAX_VETH_NAME} characters, or network.veth: false with isolation: shared",
         )
 
 

@@ -3,7 +3,6 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from builder.errors import InputError
 from builder.profile import Profile
 from builder.profile.model import AudioServer, Isolation
 from builder.render.access import Bind, DeviceAccess
@@ -13,7 +12,6 @@ from builder.render.strict import render_strict
 from builder.render.templates import render_tree, template_root
 
 SOUND = "/run/pulse-shared"
-MAX_VETH_NAME = 15 - len("ve-")  # IFNAMSIZ less its NUL; nspawn would shorten a longer one to a hash
 
 
 @dataclass(frozen=True)
@@ -36,12 +34,6 @@ def render_host_bundle(
     ``host_user`` runs the host's sound server. ``volume`` defaults to that with the LUKS label luks-NAME.
     Bundles of several containers may be laid over each other: what they share is the same in each.
     """
-    if profile.network.veth and len(profile.machine) > MAX_VETH_NAME:
-        raise InputError(
-            f"profile {profile.name}: a container's name has at most {MAX_VETH_NAME} characters,"
-            " since its network interface on the host is named after it",
-            hint="choose a shorter name, or write network.veth: false",
-        )
     sound = profile.audio.server is not AudioServer.NONE
     access = device_access(profile)
     values = {

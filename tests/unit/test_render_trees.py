@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from builder.errors import InputError
 from builder.render import (
@@ -115,9 +116,9 @@ def test_without_sound_nothing_of_the_sound_server_is_shared(tmp_path: Path) -> 
     assert "pulse" not in picture(tmp_path)
 
 
-def test_a_name_too_long_for_a_network_interface_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="at most 12 characters"):
-        render_host_bundle(profile("development-2"), tmp_path, host_user="user")
+def test_a_name_too_long_for_a_network_interface_is_refused_by_the_profile(tmp_path: Path) -> None:
+    with pytest.raises(ValidationError, match="at most 12 characters"):
+        profile("development-2")
     render_host_bundle(shared("development-2", network={"veth": False}), tmp_path, host_user="user")
 
 
