@@ -39,9 +39,9 @@ def checkout(tmp_path: Path) -> Path:
     return root
 
 
-def start(checkout: Path) -> subprocess.Popen[str]:
+def start(checkout: Path, **environment: str) -> subprocess.Popen[str]:
     gone = ("PYTHON", "VENV")
-    base = {k: v for k, v in os.environ.items() if k not in gone}
+    base = {k: v for k, v in os.environ.items() if k not in gone} | environment
     path = f"{checkout / 'fake'}:{os.environ['PATH']}"
     argv = [checkout / "ci/setup"]
     return subprocess.Popen(argv, env=base | {"PATH": path}, stderr=subprocess.PIPE, text=True)
@@ -88,3 +88,11 @@ def test_two_set_ups_at_once_are_one(checkout: Path) -> None:
     asked = (checkout / "log").read_text().splitlines()
     assert len([line for line in asked if line.startswith("-m pip")]) == 2
     assert sorted("Waiting for another set-up" in words for words in said) == [False, True]
+
+
+def test_a_place_that_cannot_be_written_is_said_with_what_to_do(checkout: Path) -> None:
+    with start(checkout, VENV="pyproject.toml/venv") as process:
+        _, err = process.communicate(timeout=20)
+    assert process.returncode == 6
+    assert "cannot be written to pyproject.toml/venv; name another place: make VENV=" in err
+    assert "-m pip" not in (checkout / "log").read_text()
