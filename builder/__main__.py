@@ -11,6 +11,7 @@ from pathlib import Path
 from builder import ui
 from builder.errors import ExitCode, InputError, SeatsmithError
 
+PLACES = ("SEATSMITH_DIST", "XDG_CACHE_HOME", "XDG_STATE_HOME")  # variables that name one
 INTERRUPTED = "interrupted; what was being made has been removed"
 
 
@@ -81,13 +82,12 @@ def run_cli(argv: list[str]) -> int:
 
 
 def wrong_path(error: OSError, argv: Sequence[str]) -> InputError | None:
-    """The error a person is shown where a path of the command line, or one above it, is not fit for use."""
+    """The error a person is shown where a path that was given, or one above it, is not fit for use."""
     kinds = (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError)
     if not isinstance(error, kinds) or not isinstance(error.filename, str) or not Path(error.filename).parts:
         return None
     given = [Path(word.partition("=")[2] if word.startswith("--") else word) for word in argv]
-    if place := os.environ.get("SEATSMITH_DIST"):
-        given.append(Path(place))
+    given += [Path(place) for name in PLACES if (place := os.environ.get(name))]
     wrong = Path(error.filename)
     below = isinstance(error, NotADirectoryError)  # names what was looked for below a file
     if not any(path.is_relative_to(wrong) or (below and wrong.is_relative_to(path)) for path in given):

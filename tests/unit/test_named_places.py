@@ -86,13 +86,14 @@ def test_a_missing_file_that_nobody_named_stays_a_defect() -> None:
     assert wrong_path(FileNotFoundError(2, "No such file or directory"), ["x"]) is None
 
 
-def test_a_result_directory_of_the_environment_that_is_a_file_is_a_wrong_path(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize("variable", ["SEATSMITH_DIST", "XDG_CACHE_HOME", "XDG_STATE_HOME"])
+def test_a_place_that_the_environment_names_and_that_is_a_file_is_a_wrong_path(
+    variable: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("SEATSMITH_DIST", "letter")
-    assert (
-        wrong_path(NotADirectoryError(20, "Not a directory", "letter/work"), ["render", "work"]) is not None
-    )
+    error = NotADirectoryError(20, "Not a directory", "/letter/work")
+    assert wrong_path(error, ["render", "work"]) is None
+    monkeypatch.setenv(variable, "/letter")
+    assert wrong_path(error, ["render", "work"]) is not None
 
 
 def test_a_disk_without_a_seat_is_named(tmp_path: Path) -> None:
