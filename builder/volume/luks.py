@@ -17,6 +17,7 @@ from builder.volume.keys import as_fd, wipe
 from builder.volume.read import Read
 
 HEADER_SIZE = 16 << 20  # cryptsetup's default data offset; the payload follows
+LARGEST_HEADER = 256 << 20  # cryptsetup's limits: two copies of 4 MiB and 128 MiB of keyslots
 CIPHER = "aes-xts-plain64"
 SECOND_HEADER = 0x4000  # where the copy is when each JSON area has 12 KiB, cryptsetup's default
 
@@ -134,20 +135,27 @@ def read_header(read: Read) -> Header:
         return Header(
             uuid=binary[7].rstrip(b"\0").decode(),
             label=binary[4].rstrip(b"\0").decode(),
-            cipher=segment["encryption"],
-            sector=segment["sector_size"],
-            payload=int(segment["offset"]),
+            cipher=str(segment["encryption"]),
+            sector=int(segment["sector_size"]),
+            payload=_payload(segment["offset"]),
             keyslots=tuple(slots),
-            tokens=tuple(t["type"] for t in data["tokens"].values()),
+            tokens=tuple(str(t["type"]) for t in data["tokens"].values()),
         )
-    except (ValueError, KeyError, TypeError, AttributeError) as e:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
         raise InputError(f"the LUKS2 header's description cannot be read: {e!r}") from None
+
+
+def _payload(text: str) -> int:
+    """Where the payload begins. A disk may be anybody's, and all before it is read into memory at once."""
+    if not 0 < (offset := int(text)) <= LARGEST_HEADER:
+        raise ValueError(f"the payload at byte {offset}")
+    return offset
 
 
 def _slot(number: str, slot: dict[str, Any], recovery: bool) -> Keyslot:
     kdf = slot["kdf"]
     cost = kdf["time"] if "time" in kdf else kdf["iterations"]
-    return Keyslot(int(number), kdf["type"], cost, kdf.get("memory", 0), recovery)
+    return Keyslot(int(number), str(kdf["type"]), int(cost), int(kdf.get("memory", 0)), recovery)
 
 
 def _read_copy(read: Read, at: int, magic: bytes, which: str) -> tuple[tuple[Any, ...], str]:
