@@ -40,6 +40,7 @@ from builder.tools import Tools, ensure_tools, tree_key
 # what below builder/ an image depends on
 SHAPING = (
     "archive.py",
+    "broker",
     "distro",
     "image.py",
     "keptinitrd.py",

@@ -6,16 +6,10 @@ from pathlib import Path
 
 from builder.files import atomic_path, refuse_foreign
 from builder.profile import Profile
-from builder.project import Project
 from builder.render.bundle import render_host_bundle
 from builder.render.host import sound_user
 from builder.render.image import mkosi_settings, render_image
 from builder.render.templates import write_file
-
-
-def rendered_place(project: Project, profile: Profile) -> Path:
-    """Where the last rendered state of a profile is kept, to compare with."""
-    return project.dist / profile.name / "rendered"
 
 
 def render_all(profile: Profile, dest: Path, *, host_user: str | None = None) -> None:

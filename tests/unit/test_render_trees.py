@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from builder import render as render_package
 from builder.errors import InputError
+from builder.image import SHAPING
 from builder.render import (
     Container,
     HostDisk,
@@ -234,3 +236,17 @@ def test_a_diff_shows_a_new_file_a_gone_file_and_a_changed_link(tmp_path: Path) 
         *["--- /dev/null", "+++ b/only-new", "@@ -0,0 +1 @@", "+x"],
         *["--- a/only-old", "+++ /dev/null", "@@ -1 +0,0 @@", "-x"],
     ]
+
+
+def test_whatever_of_ours_is_copied_into_image_or_bundle_is_part_of_the_images_key(tmp_path: Path) -> None:
+    for number, one in enumerate((profile(), shared())):
+        render_all(one, tmp_path / str(number))
+    rendered = {path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} - {b""}
+    package = Path(render_package.__file__).parents[1]
+    copied = {
+        path.relative_to(package).parts[0]
+        for path in package.rglob("*")
+        if path.is_file() and path.suffix != ".pyc" and path.read_bytes() in rendered
+    }
+    assert {"broker", "templates"} <= copied
+    assert copied - set(SHAPING) == set()
