@@ -33,10 +33,14 @@ def render(
     """Render a profile: image/ for its image, host/ for the root of its host, mkosi.conf for mkosi."""
     import tempfile
 
+    from builder.errors import UsageError
     from builder.profile import load_profile
+    from builder.profile.checks import USER_NAME
     from builder.project import find_project
     from builder.render.preview import keep_rendered, render_all, tree_diff, tree_text
 
+    if host_user is not None and (wrong := USER_NAME.problem(host_user)):
+        raise UsageError(f"--host-user {wrong}", hint=f"accepted: {USER_NAME.accepted}")
     project = find_project()
     profile = load_profile(project, name)
     place = out or project.rendered(name)

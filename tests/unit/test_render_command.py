@@ -57,3 +57,12 @@ def test_a_file_that_comes_and_one_that_goes_are_named(
     changed = json.loads(capsys.readouterr().out)["changed"]
     assert "host/etc/pulse/default.pa.d/60-seatsmith-containers.pa" in changed
     assert "host/etc/seatsmith/environments/work.json" in changed
+
+
+@pytest.mark.parametrize("user", ["a b", "a/../b", "", "%u", "a:b", "Ä", "root", "-x", "a\nb"])
+def test_a_host_user_that_cannot_be_one_is_refused(
+    project: Project, capsys: pytest.CaptureFixture[str], user: str
+) -> None:
+    assert run_cli(["render", "work", f"--host-user={user}"]) == 2
+    assert "error: --host-user " in capsys.readouterr().err
+    assert not (project.root / "dist").exists()
