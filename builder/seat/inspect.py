@@ -157,6 +157,7 @@ def read_group(disk: Disk, found: Inspection) -> None:
         found.volumes.append(one)
         if offset + one.size > disk.size:
             found.problems.append(f"volume {volume.name} reaches beyond the end of the disk")
+            continue
         read = disk.at(offset)
         one.swap_signature = read(SWAP_MAGIC_AT, len(SWAP_MAGIC)) == SWAP_MAGIC
         if read(0, 4) == b"LUKS":

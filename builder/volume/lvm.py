@@ -33,6 +33,8 @@ _RESERVED_PARTS = (
     *("_cdata", "_cmeta", "_corig", "_cpool", "_cvol", "_wcorig", "_imeta", "_iorig", "_mimage", "_mlog"),
     *("_pmspare", "_rimage", "_rmeta", "_tdata", "_tmeta", "_vdata", "_vorigin"),
 )
+_LARGEST = 1 << 40  # extents or sectors of one disk
+_LARGEST_AREA = 1 << 30  # bytes of metadata, which are read at once
 _NAME_LENGTH = 127  # NAME_LEN - 1; also what device-mapper takes for VG and LV together
 
 
@@ -193,7 +195,7 @@ def _read_text(read: Read, area: int, area_size: int) -> Text:
     offset, size, crc, flags = _RAW_LOCATION.unpack_from(head, 40)
     if not offset or flags & 1:
         raise InputError("the physical volume belongs to no volume group")
-    if size > area_size or offset > area_size:
+    if size > area_size or offset > area_size or area_size > _LARGEST_AREA:
         raise InputError("the LVM metadata lies outside of its area")
     first = min(size, area_size - offset)
     text = read(area + offset, first) + read(area + SECTOR, size - first)  # the area is a ring
@@ -211,27 +213,40 @@ def _group(document: dict[str, Any], pv_id: str) -> VolumeGroup:
         volumes = []
         for lv_name, lv in vg.get("logical_volumes", {}).items():
             segments = []
-            for n in range(lv["segment_count"]):
+            for n in range(_number(lv["segment_count"], least=1)):
                 segment = lv[f"segment{n + 1}"]
                 stripes = segment.get("stripes", [])
                 if segment["type"] != "striped" or len(stripes) != 2 or stripes[0] != own:
                     raise InputError(f"logical volume {lv_name} is not a plain one on this disk")
-                segments.append(Segment(stripes[1], segment["extent_count"]))
-            tags = tuple(lv.get("tags", ()))
-            volumes.append(LogicalVolume(lv_name, lv["id"], tuple(segments), tags))
+                segments.append(Segment(_number(stripes[1]), _number(segment["extent_count"], least=1)))
+            tags = tuple(map(str, lv.get("tags", ())))
+            volumes.append(LogicalVolume(lv_name, _id(lv["id"]), tuple(segments), tags))
         return VolumeGroup(
             name=name,
-            id=vg["id"],
-            pv_id=pv["id"],
-            pv_size=pv["dev_size"] * SECTOR,
+            id=_id(vg["id"]),
+            pv_id=_id(pv["id"]),
+            pv_size=_number(pv["dev_size"]) * SECTOR,
             volumes=tuple(volumes),
-            created=document.get("creation_time", 0),
-            extent_size=vg["extent_size"] * SECTOR,
-            first_extent=pv["pe_start"] * SECTOR,
-            seqno=vg["seqno"],
+            created=_number(document.get("creation_time", 0)),
+            extent_size=_number(vg["extent_size"], least=1) * SECTOR,
+            first_extent=_number(pv["pe_start"]) * SECTOR,
+            seqno=_number(vg["seqno"]),
         )
-    except (KeyError, StopIteration, TypeError, AttributeError) as e:
+    except (KeyError, StopIteration, TypeError, ValueError, AttributeError) as e:
         raise InputError(f"the LVM metadata lacks something: {e}") from None
+
+
+def _number(value: object, *, least: int = 0) -> int:
+    """A count of extents or sectors; of bytes, it still has to fit an offset. A disk may be anybody's."""
+    if type(value) is not int or not least <= value <= _LARGEST:
+        raise ValueError(f"{value!r} where a number belongs")
+    return value
+
+
+def _id(value: object) -> str:
+    if not isinstance(value, str) or not _CHARACTERS.fullmatch(value):
+        raise ValueError(f"{value!r} where an id belongs")
+    return value
 
 
 def _document(vg: VolumeGroup) -> dict[str, Any]:

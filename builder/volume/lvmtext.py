@@ -15,6 +15,7 @@ _TOKEN = re.compile(
     |(?P<mark>[{}\[\]=,])""",
     re.VERBOSE,
 )
+_DIGITS = 20  # of a number of 64 bits
 _DEPTH = 16  # of sections and lists; lvm2's own metadata has four
 
 
@@ -90,6 +91,8 @@ def _value(tokens: list[tuple[str, str]], at: int, depth: int) -> tuple[Value, i
     if kind == "string":
         return re.sub(r"\\(.)", r"\1", text[1:-1]), at + 1
     if kind == "number":
+        if len(text) > _DIGITS:
+            raise InputError(f"LVM metadata: a number of {len(text)} digits")
         return (float(text) if "." in text else int(text)), at + 1
     if text != "[":
         raise InputError(f"LVM metadata: {text!r} is no value")
