@@ -136,7 +136,12 @@ def as_lines(found: Inspection, listings: dict[str, Listing]) -> list[str]:
         lines.append(
             "It is what the plan says." if found.compared else "It is whole; no plan to compare with."
         )
-    return lines
+    return [harmless(line) for line in lines]
+
+
+def harmless(line: str) -> str:
+    """Names come from a disk that may be anybody's; they must not move a terminal's cursor."""
+    return "".join(c if c.isprintable() else "?" for c in line)
 
 
 def volume_lines(volume: VolumeFound) -> list[str]:

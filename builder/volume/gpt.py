@@ -19,6 +19,7 @@ ALIGNMENT = 1 << 20
 _HEADER = struct.Struct("<8sIIIIQQQQ16sQIII")
 _ENTRY = struct.Struct("<16s16sQQQ72s")
 _SIGNATURE = b"EFI PART"
+_LARGEST = 1 << 50  # sectors
 _REVISION = 0x10000
 
 Write = tuple[int, bytes]  # offset on the disk, data
@@ -100,6 +101,9 @@ def decode(read: Read, disk_size: int) -> Table:
         raise InputError("the two copies of the partition table differ")
     if read(0, 512)[510:512] != b"\x55\xaa":
         raise InputError("the protective MBR is missing in front of the partition table")
+    for partition in primary[2]:
+        if partition.size <= 0 or partition.end > disk_size:
+            raise InputError(f"partition {partition.name} does not lie on the disk")
     return Table(primary[0], disk_size, primary[2], sector)
 
 
@@ -119,6 +123,8 @@ def _decode_copy(read: Read, at: int, sector: int, which: str) -> tuple[UUID, in
         raise InputError(f"the {which} partition table's header is damaged (checksum)")
     if not (0 < count <= 4096 and entry_size >= _ENTRY.size and entry_size % 8 == 0 and entry_size <= 4096):
         raise InputError(f"the {which} partition table claims {count} entries of {entry_size} bytes")
+    if entries_at > _LARGEST:
+        raise InputError(f"the {which} partition table's entries lie beyond every disk")
     entries = read(entries_at * sector, count * entry_size)
     if len(entries) != count * entry_size or zlib.crc32(entries) != entries_crc:
         raise InputError(f"the {which} partition table's entries are damaged (checksum)")

@@ -189,13 +189,15 @@ def _area_list(label: bytes, at: int) -> list[tuple[int, int]]:
 
 
 def _read_text(read: Read, area: int, area_size: int) -> Text:
+    if area > _LARGEST * SECTOR or area_size > _LARGEST_AREA:
+        raise InputError("the LVM metadata area lies outside of every disk")
     head = read(area, SECTOR)
     if head[4:20] != _AREA_MAGIC or struct.unpack_from("<I", head)[0] != _crc(head[4:]):
         raise InputError("the LVM metadata area's header is damaged (checksum)")
     offset, size, crc, flags = _RAW_LOCATION.unpack_from(head, 40)
     if not offset or flags & 1:
         raise InputError("the physical volume belongs to no volume group")
-    if size > area_size or offset > area_size or area_size > _LARGEST_AREA:
+    if size > area_size or offset > area_size:
         raise InputError("the LVM metadata lies outside of its area")
     first = min(size, area_size - offset)
     text = read(area + offset, first) + read(area + SECTOR, size - first)  # the area is a ring

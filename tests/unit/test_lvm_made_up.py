@@ -1,8 +1,10 @@
-"""Is a volume group that somebody made up on purpose refused, and never anything worse?
+"""Is a volume group or partition table that somebody made up refused, and never anything worse?
 
 `seat write` looks into every disk of the machine for a group of the same name, also into a stranger's stick.
 """
 
+import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from builder.cli.seat_inspect import as_lines
 from builder.errors import InputError
 from builder.seat.inspect import Disk, Inspection, read_group
 from builder.volume import gpt, lvm, lvmtext
@@ -95,20 +98,54 @@ def test_a_text_without_measure_is_refused(text: bytes) -> None:
         lvm.decode(lambda offset, length: bytes(data[offset : offset + length]))
 
 
-def test_an_area_of_more_than_a_disk_is_not_read() -> None:
-    data = disk_with(b"x")
-    data[lvm.AREA_AT : lvm.AREA_AT + 512] = lvm.area_head(lvm.AREA_AT, 1 << 62, 512, b"x")
-    asked: list[int] = []
-
-    def read(offset: int, length: int) -> bytes:
-        asked.append(length)
-        return bytes(data[offset : offset + length])
-
+@pytest.mark.parametrize("what", ["size", "place"])
+def test_an_area_of_more_than_a_disk_or_beyond_it_is_not_read(what: str, tmp_path: Path) -> None:
     label = bytearray(lvm.encode_label(GROUP))
-    at = label.index(lvm.AREA_SIZE.to_bytes(8, "little"))
-    label[at : at + 8] = (1 << 62).to_bytes(8, "little")
+    at = label.index(lvm.AREA_SIZE.to_bytes(8, "little")) - (8 if what == "place" else 0)
+    label[at : at + 8] = ((1 << 64) - 512).to_bytes(8, "little")
     label[16:20] = lvm._crc(bytes(label[20:])).to_bytes(4, "little")
+    data = disk_with(b"x")
     data[lvm.LABEL_AT : lvm.LABEL_AT + 512] = label
-    with pytest.raises(InputError, match="outside of its area"):
-        lvm.decode(read)
-    assert max(asked) == 512
+    assert look_into(data, tmp_path / "disk").problems == [
+        "partition seat-pc: the LVM metadata area lies outside of every disk"
+    ]
+
+
+def partitions(change: Callable[[bytearray], None]) -> bytes:
+    """A disk whose table says something else of its one partition; the checksums are right."""
+    part = gpt.Partition("seat-pc", gpt.LINUX_LVM, gpt.ESP, 1 << 20, 1 << 20)
+    data = bytearray(SIZE)
+    for offset, block in gpt.encode(gpt.Table(gpt.ESP, SIZE, (part,))):
+        data[offset : offset + len(block)] = block
+    for header in (512, SIZE - 512):
+        at = int.from_bytes(data[header + 72 : header + 80], "little") * 512
+        entries = data[at : at + 128 * 128]
+        change(entries)
+        data[at : at + len(entries)] = entries
+        data[header + 88 : header + 92] = zlib.crc32(entries).to_bytes(4, "little")
+        data[header + 16 : header + 20] = bytes(4)
+        data[header + 16 : header + 20] = zlib.crc32(data[header : header + 92]).to_bytes(4, "little")
+    return bytes(data)
+
+
+def decoded(data: bytes) -> gpt.Table:
+    return gpt.decode(lambda offset, length: data[offset : offset + length], SIZE)
+
+
+@pytest.mark.parametrize(("first", "last"), [(1 << 63, (1 << 63) + 9), (2048, 1 << 40), (4096, 2048)])
+def test_a_partition_that_lies_nowhere_is_refused(first: int, last: int) -> None:
+    def change(entries: bytearray) -> None:
+        entries[32:48] = first.to_bytes(8, "little") + last.to_bytes(8, "little")
+
+    with pytest.raises(InputError, match="partition seat-pc does not lie on the disk"):
+        decoded(partitions(change))
+
+
+def test_a_partitions_name_does_nothing_to_a_terminal() -> None:
+    def change(entries: bytearray) -> None:
+        entries[56:60] = "\x1bc".encode("utf-16-le")
+
+    table = decoded(partitions(change))
+    lines = as_lines(Inspection(Path("disk"), SIZE, table=table), {})
+    assert "?cat-pc" in "\n".join(lines)
+    assert "\x1b" not in "".join(lines)
