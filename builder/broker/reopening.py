@@ -1,7 +1,8 @@
 """Has a desktop opened its input devices again since its terminal is shown? What is typed until then waits.
 
 Desktops close their devices when their terminal is left, and open them anew when it is shown; what came in
-between would be lost. What libinput finds in a device just after opening it, it throws away; hence a pause.
+between would be lost. A pause follows: libinput throws away what it finds in a device just after opening it,
+and sway takes the keyboard from its windows with its devices, and has to give them another one.
 """
 
 import contextlib
@@ -17,8 +18,8 @@ from typing import Protocol
 from .environments import LINKS
 from .nodes import NODES
 
-LONGEST = 3.0  # seconds; who has not opened a device by then is not going to
-PAUSE = 0.1  # seconds between opening and the first word
+LONGEST = 5.0  # seconds; who has not opened a device by then is not going to
+PAUSE = 0.2  # seconds from opening to the first word, at least; on slow machines as long as opening took
 MOST = 1 << 16  # bytes that wait for one virtual device
 
 IN_OPEN = 0x20  # linux/inotify.h
@@ -55,6 +56,7 @@ class FirstWords:
     ) -> None:
         self.tell, self.now = tell, now
         self.front: str | None = None
+        self.since = 0.0
         self.end: float | None = None
         """When everybody has opened his devices who is going to."""
         self.reopened: set[Clone] = set()
@@ -63,7 +65,8 @@ class FirstWords:
 
     def enter(self, environment: str | None) -> None:
         """Another terminal is shown. What still waits for the environment that was left is nobody's."""
-        end = self.now() + LONGEST
+        self.since = self.now()
+        end = self.since + LONGEST
         self.front, self.end = environment, None if environment is None else end
         self.words.clear()
         self.due = {clone: end for clone in self.reopened if clone[0] == environment}
@@ -84,7 +87,8 @@ class FirstWords:
         clone = (self.front, device)
         self.reopened.add(clone)
         if clone in self.due:
-            self.due[clone] = min(self.now() + PAUSE, self.end)
+            now = self.now()
+            self.due[clone] = min(now + max(PAUSE, now - self.since), self.end)
 
     def timeout(self) -> float | None:
         """Seconds until something is to be told or the wait is over; None where it is."""

@@ -57,6 +57,18 @@ def test_first_words_wait_until_a_desktop_has_opened_its_keyboard_and_come_in_th
     assert heard(desk) == [A, B]
 
 
+def test_a_desktop_that_was_slow_to_open_its_keyboard_is_given_as_long_again(desk: Desk) -> None:
+    press(desk, A)
+    desk.now += 1.0
+    desk.openings.open("keyboard")
+    desk.turn()
+    desk.now += 0.9
+    press(desk, B)
+    assert heard(desk) == []
+    wait(desk, 0.1)
+    assert heard(desk) == [A, B]
+
+
 def test_once_it_has_opened_its_keyboard_nothing_waits(desk: Desk) -> None:
     desk.openings.open("keyboard")
     desk.turn()
