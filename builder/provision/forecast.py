@@ -48,7 +48,8 @@ class Forecast:
             )
         out += [f"  {note}" for note in self.notes]
         out += [f"  cannot be done: {o}" for o in self.obstacles]
-        out += [f"  to do it: {c}" for c in self.commands]
+        if not self.obstacles:
+            out += [f"  to do it: {c}" for c in self.commands]
         return out
 
     def data(self) -> dict[str, Any]:
@@ -67,6 +68,12 @@ def of_apply(plan: Plan, identity: Identity, found: Found) -> Forecast:
     forecast.ranges = [
         Range(f"{t.kind} {t.name}".strip(), "lost", t.offset, t.size) for t in found.things if t.depth <= 1
     ]
+    if identity.size < plan.disk_size:
+        forecast.obstacles.append(
+            f"the disk has {identity.size} bytes, the seat needs {plan.disk_size}: "
+            f"{size_text(plan.disk_size - identity.size)} are missing"
+        )
+        return forecast
     forecast.ranges += [
         Range(f"{what} ({which})" if which else what, "written", offset, size)
         for what, which, offset, size in rows(plan)
@@ -75,11 +82,6 @@ def of_apply(plan: Plan, identity: Identity, found: Found) -> Forecast:
     backup = gpt.encode(plan.table)[0]
     at = identity.size - plan.disk_size + backup[0]
     forecast.ranges.append(Range("backup GPT", "written", at, len(backup[1])))
-    if identity.size < plan.disk_size:
-        forecast.obstacles.append(
-            f"the disk has {identity.size} bytes, the seat needs {plan.disk_size}: "
-            f"{size_text(plan.disk_size - identity.size)} are missing"
-        )
     command = f"seatsmith provision apply {plan.seat} --disk {identity.given}"
     wipe = f" --wipe {found.id}" if not found.empty and found.unfinished != plan.seat else ""
     forecast.commands.append(command + wipe)

@@ -54,7 +54,8 @@ def identify(path: Path) -> Identity:
     target = look_at(path)
     if not target.is_device:
         if not target.size:
-            raise InputError(f"there is no {path}", hint="to try it on a file: truncate -s SIZE FILE")
+            there = f"{path} is an empty file" if path.exists() else f"there is no {path}"
+            raise InputError(there, hint="to try it on a file: truncate -s SIZE FILE")
         return Identity(target, path, "file", path.name, ())
     real = path.resolve()
     place = Path("/sys/class/block", real.name)

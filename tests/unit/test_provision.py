@@ -200,6 +200,9 @@ def test_tests_may_write_to_files_and_to_disks_that_are_named_for_it(tmp_path: P
     assert not disk_named("sda", "S3Z9NB0K").for_tests
     with pytest.raises(InputError, match="there is no"):
         identify(tmp_path / "absent")
+    os.truncate(path, 0)
+    with pytest.raises(InputError, match="is an empty file"):
+        identify(path)
 
 
 @pytest.fixture

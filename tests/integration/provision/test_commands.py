@@ -76,6 +76,12 @@ def test_plan_shows_what_is_there_and_what_would_be_and_writes_nothing(
         "offset": 0,
         "size": 17408,
     }
+    os.truncate(place.disk, 4096)
+    assert provision(place, "plan", "tiny") == 0
+    out = capsys.readouterr().out
+    assert "cannot be done: the disk has 4096 bytes" in out
+    assert "to do it" not in out and "written " not in out
+    empty(place)
 
 
 def test_a_seat_is_written_replaced_and_rolled_back(
