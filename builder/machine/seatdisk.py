@@ -97,6 +97,7 @@ def facts_of(environment: Mapping[str, Any], profile: Profile) -> EnvironmentFac
         session=profile.display.session,
         wayland=profile.display.server is DisplayServer.WAYLAND,
         network=profile.network.veth,
+        keyfile=environment["keyfile"],
         strict=profile.isolation is Isolation.STRICT,
     )
 

@@ -28,6 +28,8 @@ class EnvironmentFacts(Frozen):
     """A container's network namespace of its own."""
     volume: bool = True
     """A container's encrypted volume of its own."""
+    keyfile: bool = False
+    """Whose hosts have a key for it, so that it opens without a person."""
     strict: bool = False
     """As a container: with devices of its own, fed by the host's input broker."""
 

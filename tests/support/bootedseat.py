@@ -30,6 +30,7 @@ swap: 64MiB
 environments:
   work:
     size: 2GiB
+    keyfile: true
     keep: [/home, /etc/machine-id]
   private:
     profile: work
