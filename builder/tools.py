@@ -23,6 +23,7 @@ from builder.project import cache_home
 from builder.run import Arg, Result, run
 
 SUITE = "trixie"  # Debian 13, stable
+LAYOUT = 2  # raise when build_tree makes something else of the same packages
 HOME = "/seatsmith-home"  # empty, and made anew for each run: /tmp/.gnupg could be anybody's
 GNUPG_HOME = Path("/gnupg")
 USR_LINKS = ("bin", "sbin", "lib", "lib64")
@@ -110,7 +111,7 @@ def package_list() -> list[str]:
 
 
 def tree_key() -> str:
-    return json_digest({"suite": SUITE, "packages": package_list(), "layout": 1})[:16]
+    return json_digest({"suite": SUITE, "packages": package_list(), "layout": LAYOUT})[:16]
 
 
 def ensure_tools() -> Tools:
