@@ -22,15 +22,8 @@ from builder.files import CHUNK, file_digest
 from builder.lock import LockedFile
 
 VARIABLE = "SEATSMITH_STORE"
-OBJECT_STORES = (
-    "s3",
-    "s3a",
-    "gs",
-    "gcs",
-    "abfs",
-    "abfss",
-    "az",
-)  # an object appears whole; renaming is copying
+# an object appears whole; renaming is copying
+OBJECT_STORES = ("s3", "s3a", "gs", "gcs", "abfs", "abfss", "az")
 ACCEPTED = "oci://, https://, file://, s3:// or another kind that fsspec knows"
 
 
