@@ -1,5 +1,6 @@
 """Does a container start, stop and restart cleanly, and does a person get in by typing a password?"""
 
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,9 @@ from builder.machine.shell import Shell, until
 Show = Callable[[str], Path | None]
 PASSWORD = "opensesame7"
 CRASHES = r"dumped core|code=dumped|segfault at|general protection fault|Oops:|BUG:"
+QUESTION = "/run/systemd/ask-password/ask.*"
+# what was typed at the seat's start is in root's keyring for a while: KEYCTL_CLEAR (7) of it (-4), keyctl(2)
+FORGET = "python3 -c 'import ctypes; ctypes.CDLL(None).syscall(250, 7, -4)'"
 NO_AUTOLOGIN = (
     f"echo {{user}}:{PASSWORD} | chpasswd && "
     "printf '[Seat:*]\\nautologin-user=\\n' >/etc/lightdm/lightdm.conf.d/99-boot-test.conf && "
@@ -45,6 +49,32 @@ def test_volume_closes(seat: SeatInTest) -> None:
 
 def closed(host: Shell, name: str) -> bool:
     return host.run(f"test ! -e /dev/mapper/{name} && ! findmnt /var/lib/machines/{name}").status == 0
+
+
+@pytest.mark.check("A container's volume asks for its passphrase, and again after a wrong one")
+@pytest.mark.needs("asked")
+@pytest.mark.defect("host", "chmod -x /usr/lib/systemd/systemd-cryptsetup /usr/bin/systemd-cryptsetup; true")
+def test_asks_for_passphrase(seat: SeatInTest) -> None:
+    host, name = seat.host.shell, seat.guest.name
+    folder = shlex.quote(f"/run/systemd/system/{seat.guest.facts.volume_unit}.d")
+    seat.host.switch_to()
+    host.succeed(f"systemctl stop systemd-nspawn@{name}.service", timeout=120)
+    host.succeed(f"rm -r {folder} && systemctl daemon-reload && {FORGET}", timeout=120)
+    host.succeed(f"systemctl start --no-block systemd-nspawn@{name}.service")
+    host.wait_until_succeeds(f"grep -l {name} {QUESTION}", timeout=60)
+    first = host.succeed(f"echo {QUESTION}").strip()
+    answer(host, "not the passphrase")
+    host.wait_until_succeeds(f"test ! -e {first} && grep -l {name} {QUESTION}", timeout=60)
+    assert closed(host, name), "a wrong passphrase opens it"
+    answer(host, seat.subject.passphrase or "")
+    host.wait_until_succeeds(f"test -e /dev/mapper/{name} && findmnt /var/lib/machines/{name}", timeout=60)
+
+
+def answer(host: Shell, passphrase: str) -> None:
+    """What systemd's password agents do: systemd.io/PASSWORD_AGENTS."""
+    socket = f"$(sed -n 's/^Socket=//p' {QUESTION})"
+    reply = "/usr/lib/systemd/systemd-reply-password"
+    host.succeed(f'printf %s {shlex.quote(passphrase)} | {reply} 1 "{socket}"')
 
 
 @pytest.mark.check("A restarted container comes back on its terminal and can be typed at")
