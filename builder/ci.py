@@ -12,6 +12,7 @@ from builder.outputs.record import role_of
 from builder.profile import profile_names, resolve_profile
 from builder.project import Project
 from builder.run import Result, run
+from builder.sources import AUTO, Source
 
 RELEASE_TAGS = "v*"
 SHARED = ("mkosi.", "requirements.lock", "builder/tools.py", "builder/tools-packages.txt")
@@ -97,8 +98,20 @@ def all_digests(place: Path) -> dict[str, str]:
     return {name: digest for result in results for name, digest in image_digests(result).items()}
 
 
-def gitlab_pipeline(template: str, names: list[str]) -> str:
-    """GitLab's jobs for these profiles: ci/gitlab/images.yml, with its matrix filled in."""
+def sources(words: str) -> list[str]:
+    """The sources of a pipeline's images, the first of which is released; ``auto`` where none is said.
+
+    Raises InputError for a word that is no source.
+    """
+    found = list(dict.fromkeys(words.split())) or [AUTO]
+    accepted = [AUTO, *Source]
+    if unknown := [word for word in found if word not in accepted]:
+        raise InputError(f"no source is named {unknown[0]!r}", hint=f"accepted: {', '.join(accepted)}")
+    return found
+
+
+def gitlab_pipeline(template: str, names: list[str], origins: list[str]) -> str:
+    """GitLab's jobs for these profiles and sources: ci/gitlab/images.yml, with its matrix filled in."""
     import yaml
 
     jobs: dict[str, Any] = yaml.safe_load(template)
@@ -106,7 +119,9 @@ def gitlab_pipeline(template: str, names: list[str]) -> str:
         jobs = {"nothing": {"script": ["echo no image is concerned"]}}
     for job in jobs.values():
         if isinstance(job, dict) and "parallel" in job:
-            job["parallel"] = {"matrix": [{"PROFILE": names}]}
+            job["parallel"] = {"matrix": [{"PROFILE": names, "SOURCE": origins}]}
+        if isinstance(job, dict) and "RELEASED" in job:
+            job["RELEASED"] = origins[0]
     return yaml.safe_dump(jobs, sort_keys=False, width=1000)
 
 

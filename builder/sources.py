@@ -8,6 +8,7 @@ from builder import ui
 from builder.errors import MachineError, UsageError
 from builder.standin.places import STANDIN_SCHEME, standin_root
 
+AUTO = "auto"  # upstream where it answers, else the stand-in
 PROBE_TIMEOUT = 4.0  # seconds; "auto" must not keep a person waiting
 
 
@@ -23,7 +24,7 @@ def choose_source(wanted: str, probe_url: str) -> Source:
     """
     if wanted == "standin":
         return Source.STANDIN
-    if wanted not in ("auto", "upstream"):
+    if wanted not in (AUTO, "upstream"):
         raise UsageError(f"unknown source {wanted!r}", hint="accepted: auto, upstream, standin")
     if (problem := probe(probe_url)) is None:
         return Source.UPSTREAM

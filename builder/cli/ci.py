@@ -24,8 +24,11 @@ def matrix(
         str | None,
         typer.Option(envvar="PROFILES", help="Only of these profiles: names with spaces between."),
     ] = None,
+    source: Annotated[
+        str, typer.Option(envvar="SOURCES", help="From these sources, the first of which is released.")
+    ] = "auto",
     github: Annotated[
-        bool, typer.Option("--github", help="Print images=[…], as $GITHUB_OUTPUT takes it.")
+        bool, typer.Option("--github", help="Print images=[…] and so on, as $GITHUB_OUTPUT takes it.")
     ] = False,
     gitlab: Annotated[
         bool, typer.Option("--gitlab", help="Print GitLab's pipeline for them, from ci/gitlab/images.yml.")
@@ -34,16 +37,19 @@ def matrix(
     """List the profiles whose images a change can have altered."""
     import json
 
-    from builder.ci import gitlab_pipeline
+    from builder.ci import gitlab_pipeline, sources
     from builder.ci import matrix as affected
     from builder.project import find_project
 
     project = find_project()
     names = affected(project, since, only=None if only is None else only.split())
+    origins = sources(source)
     if gitlab:
-        print(gitlab_pipeline((project.root / "ci/gitlab/images.yml").read_text(), names), end="")
+        print(gitlab_pipeline((project.root / "ci/gitlab/images.yml").read_text(), names, origins), end="")
+    elif github:
+        print(f"images={json.dumps(names)}\nsources={json.dumps(origins)}\nsource={origins[0]}")
     else:
-        print(("images=" if github else "") + json.dumps(names))
+        print(json.dumps(names))
 
 
 @ci_app.command("compare")

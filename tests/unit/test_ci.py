@@ -10,7 +10,7 @@ import pytest
 import yaml
 from typer.main import get_command
 
-from builder.ci import compare, gitlab_pipeline, matrix
+from builder.ci import compare, gitlab_pipeline, matrix, sources
 from builder.cli.ci import ci_app
 from builder.errors import CheckFailed, InputError
 from builder.localci import run_workflow
@@ -66,13 +66,16 @@ def test_the_gitlab_pipelines_are_valid_by_their_schema_completed_as_well(
     tmp_path: Path, names: list[str]
 ) -> None:
     made = tmp_path / "images.yml"
-    made.write_text(gitlab_pipeline(GITLAB_IMAGES.read_text(), names))
+    made.write_text(gitlab_pipeline(GITLAB_IMAGES.read_text(), names, ["upstream", "standin"]))
     check_schema("vendor.gitlab-ci", "--data-transform", "gitlab-ci", GITLAB, made)
 
 
-def test_the_gitlab_pipeline_builds_exactly_the_profiles_of_the_matrix() -> None:
-    jobs = yaml.safe_load(gitlab_pipeline(GITLAB_IMAGES.read_text(), ["work"]))
-    assert jobs[".image"]["parallel"] == {"matrix": [{"PROFILE": ["work"]}]}
+def test_the_gitlab_pipeline_builds_exactly_the_profiles_and_sources_of_the_matrix() -> None:
+    jobs = yaml.safe_load(gitlab_pipeline(GITLAB_IMAGES.read_text(), ["work"], ["upstream", "standin"]))
+    assert jobs[".image"]["parallel"] == {
+        "matrix": [{"PROFILE": ["work"], "SOURCE": ["upstream", "standin"]}]
+    }
+    assert jobs["variables"]["RELEASED"] == "upstream"
     assert {name for name, job in jobs.items() if "extends" in job} == {"first", "second"}
     for name, job in ((n, j) for n, j in jobs.items() if isinstance(j, dict)):
         needs = [n if isinstance(n, str) else n["job"] for n in job.get("needs", [])]
@@ -150,6 +153,13 @@ def test_a_run_can_be_narrowed_to_some_profiles_and_to_none_that_is_not_there(ch
     with pytest.raises(InputError, match="no profile is named 'wrk'") as refused:
         matrix(checkout, only=["work", "wrk"])
     assert "private, work" in str(refused.value.hint)
+
+
+def test_the_sources_of_a_run_are_those_that_it_names_or_auto() -> None:
+    assert sources("") == ["auto"]
+    assert sources("upstream standin upstream") == ["upstream", "standin"]
+    with pytest.raises(InputError, match="no source is named 'archive'"):
+        sources("standin archive")
 
 
 def test_an_unknown_revision_is_refused(checkout: Project) -> None:
