@@ -171,29 +171,6 @@ def test_a_second_build_elsewhere_with_another_umask_gives_the_same_bits(
     assert results(other) == results(tiny)
 
 
-def test_verify_names_what_depends_on_clock_host_name_and_cpus_and_nothing_else(tiny: TinyProject) -> None:
-    before = results(tiny)
-    script = tiny.root / "mkosi.postoutput"
-    good = script.read_text()
-    leaks = "".join(
-        f'{command} > "$tree/{name}"\ntouch --date=@0 "$tree/{name}"\n'
-        for name, command in {"year": "date +%Y", "host": "uname -n", "cpus": "nproc", "id": "id -u"}.items()
-    )
-    start = "tree=$OUTPUTDIR/$name\n"
-    assert start in good
-    script.write_text(good.replace(start, f'{start}{leaks}touch --date=@0 "$tree"\n'))
-    try:
-        outcome = tiny.run("verify", "tiny")
-    finally:
-        script.write_text(good)
-    assert outcome.code == 1, outcome.err
-    named = [line.split(":")[0].strip() for line in outcome.err.splitlines() if line.startswith("  ./")]
-    effective = {"./year": True, "./host": os.geteuid() == 0, "./cpus": len(os.sched_getaffinity(0)) > 1}
-    assert named == sorted(name for name, so in effective.items() if so)
-    assert results(tiny) == before
-    assert tiny.unfinished() == []
-
-
 def test_changing_a_file_does_not_install_the_packages_again(tiny: TinyProject) -> None:
     extra = tiny.root / "profiles/tiny.files"
     (extra / "etc").mkdir(parents=True)
@@ -218,6 +195,29 @@ def test_changing_a_file_does_not_install_the_packages_again(tiny: TinyProject) 
     assert again.code == 0
     assert results(tiny) == before
     assert "mkosi" not in again.err, "the first image is still in the cache"
+
+
+def test_verify_names_what_depends_on_clock_host_name_and_cpus_and_nothing_else(tiny: TinyProject) -> None:
+    before = results(tiny)
+    script = tiny.root / "mkosi.postoutput"
+    good = script.read_text()
+    leaks = "".join(
+        f'{command} > "$tree/{name}"\ntouch --date=@0 "$tree/{name}"\n'
+        for name, command in {"year": "date +%Y", "host": "uname -n", "cpus": "nproc", "id": "id -u"}.items()
+    )
+    start = "tree=$OUTPUTDIR/$name\n"
+    assert start in good
+    script.write_text(good.replace(start, f'{start}{leaks}touch --date=@0 "$tree"\n'))
+    try:
+        outcome = tiny.run("verify", "tiny")
+    finally:
+        script.write_text(good)
+    assert outcome.code == 1, outcome.err
+    named = [line.split(":")[0].strip() for line in outcome.err.splitlines() if line.startswith("  ./")]
+    effective = {"./year": True, "./host": os.geteuid() == 0, "./cpus": len(os.sched_getaffinity(0)) > 1}
+    assert named == sorted(name for name, so in effective.items() if so)
+    assert results(tiny) == before
+    assert tiny.unfinished() == []
 
 
 def test_the_inputs_of_a_lock_can_be_carried_to_another_store(tiny: TinyProject, tmp_path: Path) -> None:
