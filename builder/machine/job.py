@@ -39,8 +39,8 @@ class Job(Frozen):
             have.add("network")
         if any(facts.volume for facts in containers):
             have.add("volume")
-        if self.subject.passphrase is not None and containers and not containers[0].keyfile:
-            have.add("asked")
+        if self.subject.full and containers and not containers[0].keyfile:
+            have.add("asked")  # the fast route hands the passphrase over for all volumes
         if not any(facts.wayland for facts in self.subject.environments):
             have.add("x11")
         if any(facts.strict for facts in containers):
