@@ -39,8 +39,10 @@ class Job(Frozen):
             have.add("network")
         if any(facts.volume for facts in containers):
             have.add("volume")
-        if self.subject.full and containers and not containers[0].keyfile:
-            have.add("asked")  # the fast route hands the passphrase over for all volumes
+        # the fast route hands the passphrase over for all volumes
+        known = self.subject.full and self.subject.passphrase is not None
+        if known and containers and containers[0].volume and not containers[0].keyfile:
+            have.add("asked")
         if not any(facts.wayland for facts in self.subject.environments):
             have.add("x11")
         if any(facts.strict for facts in containers):

@@ -103,6 +103,24 @@ def test_a_passphrase_is_handed_over_only_by_the_fast_route(tmp_path: Path) -> N
     assert "secret" in {credential.value for credential in fast.credentials()}
 
 
+@pytest.mark.parametrize(
+    ("subject", "container", "asked"),
+    [
+        ({}, {}, True),
+        ({"full": False}, {}, False),
+        ({}, {"keyfile": True}, False),
+        ({}, {"volume": False}, False),
+    ],
+    ids=["typed", "fast", "key file", "no volume"],
+)
+def test_a_volume_is_expected_to_ask_only_where_nobody_else_answers(
+    tmp_path: Path, subject: dict[str, bool], container: dict[str, bool], asked: bool
+) -> None:
+    made = job(tmp_path, containers=[WORK.model_copy(update=container)])
+    seat = made.subject.model_copy(update={"passphrase": "secret", **subject})
+    assert ("asked" in made.model_copy(update={"subject": seat}).abilities) is asked
+
+
 CHECKS = '''
 import pytest
 from builder.machine.errors import MachineDied, Unmet
