@@ -311,9 +311,20 @@ def test_an_interrupted_build_leaves_nothing_and_no_process(tiny: TinyProject, n
 def test_a_second_build_of_the_same_profile_is_busy(tiny: TinyProject) -> None:
     with tiny.start("image", "tiny", "--force") as process:
         wait_for(building(tiny))
-        refused(tiny.run("image", "tiny", "--force"), 7, f"the image of tiny.* by process {process.pid}")
-        refused(tiny.run("lock", "tiny"), 7, f"process {process.pid}")
+        with stopped(process):
+            refused(tiny.run("image", "tiny", "--force"), 7, f"the image of tiny.* by process {process.pid}")
+            refused(tiny.run("lock", "tiny"), 7, f"process {process.pid}")
         assert process.wait(120) == 0
+
+
+@contextmanager
+def stopped(process: subprocess.Popen[str]) -> Iterator[None]:
+    """Hold a build where it is, so that it cannot be done before others have come to its lock."""
+    process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        process.send_signal(signal.SIGCONT)
 
 
 # Disks and permissions

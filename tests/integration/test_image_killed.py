@@ -27,6 +27,7 @@ sys.addaudithook(hook)
 from builder.__main__ import main
 main()
 """
+pytestmark = pytest.mark.long
 STEPS = {
     "asking pacman": r"Popen.*'pacman'.*--refresh",
     "resolving": r"Popen.*'pacman'.*--print",
