@@ -1,16 +1,18 @@
 """How does a tar stream become an ext4 filesystem, and which of its blocks carry something?"""
 
 import fcntl
+import io
 import os
 import re
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from builder.errors import InputError, SeatsmithError
 from builder.run import ProgramError
 from builder.tools import Tools
+from builder.ui import size_text
 from builder.volume.xts import Range
 
 BLOCK = 4096
@@ -61,12 +63,38 @@ def make(
         if failure:
             raise failure[0] from e
         if re.search("could not allocate|no space|no free", e.output, re.IGNORECASE):
-            raise InputError(f"the tree for {label} does not fit its filesystem of {size >> 20} MiB") from e
+            raise InputError(
+                f"the tree for {label} has {size_text(tar_size(feed))}, more than its filesystem of "
+                f"{size_text(size)} has room for"
+            ) from e
         raise InputError(f"mkfs.ext4 cannot unpack the tree for {label}:\n  {e.output.strip()}") from e
     os.close(reader)
     thread.join()
     if failure:
         raise failure[0]
+
+
+class Counter(io.RawIOBase):
+    """Where a tar is written to learn its length."""
+
+    def __init__(self) -> None:
+        self.size = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any, /) -> int:
+        length = memoryview(data).nbytes
+        self.size += length
+        return length
+
+
+def tar_size(feed: Feed) -> int:
+    """Bytes of the tar that ``feed`` writes."""
+    counter = Counter()
+    with io.BufferedWriter(counter, PIPE) as out:
+        feed(out)
+    return counter.size
 
 
 def journal_size(size: int) -> int:

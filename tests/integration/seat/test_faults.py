@@ -4,6 +4,7 @@ import logging
 import os
 import subprocess
 import sys
+import tarfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from builder.errors import InputError, MachineError, TrustError
 from builder.seat import write as writing
 from builder.seat.inspect import Disk, compare, inspect_disk
+from builder.seat.write import write_seat
 from builder.volume import cipher, gpt, luks, lvm
 from builder.volume.medium import Medium
 from builder.volume.target import marked_as
@@ -141,6 +143,29 @@ def test_a_full_disk_is_named_and_nothing_is_left(seat_bench: SeatBench, tmp_pat
     said = said_without_privileges(seat_bench, folder / "tiny.img", *wrapped)
     assert "No space left on device" in said
     assert said.endswith("[]")
+
+
+def test_an_image_that_is_larger_than_its_volume_is_refused_with_both_sizes(
+    seat_bench: SeatBench, tmp_path: Path
+) -> None:
+    """The volume of ``work`` has 128 MiB, less its header."""
+    plan = seat_bench.plan()
+    materials = seat_bench.materials(plan)
+    large = tmp_path / "large.tar"
+    with tarfile.open(large, "w") as tar, Path("/dev/urandom").open("rb") as noise:
+        info = tarfile.TarInfo("./noise")
+        info.size = 130 << 20
+        tar.addfile(info, noise)
+    images = dict(materials.images) | {"work": replace(materials.images["work"], tar=large)}
+    with pytest.raises(InputError, match=r"tree for work has 130 MiB, .* its filesystem of 112 MiB"):
+        write_seat(
+            plan,
+            replace(materials, images=images),
+            tmp_path / "tiny.img",
+            tools=seat_bench.tools,
+            scratch=tmp_path / "scratch",
+        )
+    assert leftovers(tmp_path) == {"large.tar"}
 
 
 def test_a_seat_is_written_without_privileges(seat_bench: SeatBench, tmp_path: Path) -> None:
