@@ -1,5 +1,6 @@
 """Are the pipelines valid, is what they build decided rightly, and do their jobs run here as they are?"""
 
+import os
 import re
 import shutil
 import subprocess
@@ -96,6 +97,32 @@ def test_the_job_that_has_the_key_has_no_image_to_build_and_no_other_job_has_it(
     assert not any("make image" in str(job) for job in (jobs["sign"], jobs["publish"]))
     fetched = [str(s["with"]) for s in jobs["sign"]["steps"] if "download" in s.get("uses", "")]
     assert len(fetched) == 1 and "papers-*" in fetched[0]
+
+
+@pytest.mark.parametrize(
+    ("path", "line", "found"),
+    [
+        ("tidy", "#!/bin/sh\nrm $1\n", "SC2086"),
+        ("tidy.bash", "rm $1\n", "SC2086"),
+        ("ci/github/gate.yml", "      - run: ls ${{ github.head_ref }}\n", "template-injection"),
+        ("ci/github/gate.yml", "      - run: rm $HOME\n", "SC2086"),
+        ("ci/github/gate.yml", "      - run: ls ${{ steps.none.outputs.x }}\n", "undefined-property"),
+    ],
+)
+def test_the_linters_see_what_is_wrong_with_a_script_or_workflow(
+    tmp_path: Path, path: str, line: str, found: str
+) -> None:
+    (tmp_path / "ci/github").mkdir(parents=True)
+    shutil.copy(ROOT / "ci/lint", tmp_path / "ci")
+    shutil.copy(ROOT / "ci/github/gate.yml", tmp_path / "ci/github")
+    with (tmp_path / path).open("a") as f:
+        f.write(line)
+    git(tmp_path, "init", "-q")
+    git(tmp_path, "add", ".")
+    env = {**os.environ, "VENV": str(Path(sys.executable).parents[1])}
+    done = subprocess.run([tmp_path / "ci/lint"], env=env, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert found in done.stdout
 
 
 def test_every_make_goal_and_command_of_a_pipeline_exists() -> None:
