@@ -99,10 +99,7 @@ def signing_keyring(tools: Tools, key: str) -> Iterator[tuple[Keyring, str]]:
     descriptor, or the fingerprint of a key of the user's own gpg agent (which may be on a smart card).
     """
     if FINGERPRINT.fullmatch(key):
-        home = Path(os.environ.get("GNUPGHOME") or Path.home() / ".gnupg")
-        if not home.is_dir():
-            raise InputError(f"SIGNING_KEY is a fingerprint, but there is no gpg home {home}")
-        yield Keyring(tools, home), key
+        yield Keyring(tools, own_home()), key
         return
     data = read_secret(key)
     with temporary_keyring(tools) as ring:
@@ -120,6 +117,14 @@ def signing_keyring(tools: Tools, key: str) -> Iterator[tuple[Keyring, str]]:
                 hint="export one with: gpg --armor --export-secret-keys FINGERPRINT",
             )
         yield ring, found[0]
+
+
+def own_home() -> Path:
+    """The user's own gpg home. Raises InputError where there is none."""
+    home = Path(os.environ.get("GNUPGHOME") or Path.home() / ".gnupg")
+    if not home.is_dir():
+        raise InputError(f"SIGNING_KEY names a key of yours, but there is no gpg home {home}")
+    return home
 
 
 def read_secret(key: str) -> bytes:
@@ -143,7 +148,7 @@ def read_secret(key: str) -> bytes:
             shown = key if "\n" not in key and len(key) < 200 else "a value that is no path"
             raise InputError(
                 f"cannot read the signing key {shown}: {e.strerror}",
-                hint="SIGNING_KEY is the path of an exported secret key, fd:N, or a full fingerprint",
+                hint="SIGNING_KEY is an exported secret key's path, fd:N, a fingerprint or a pkcs11: URI",
             ) from e
     if not data or len(data) > KEY_LIMIT:
         raise InputError(f"the signing key ({secret_name(key)}) is empty or too large to be one")

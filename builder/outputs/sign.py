@@ -13,7 +13,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from builder import ui
-from builder.errors import InputError
+from builder.errors import InputError, UsageError
 from builder.files import atomic_path
 from builder.outputs.checksums import SIGNATURE, SUMS
 from builder.outputs.gpg import (
@@ -24,6 +24,7 @@ from builder.outputs.gpg import (
     trusted_keyring,
     when,
 )
+from builder.outputs.pkcs11 import SCHEME, parse_uri, token_keyring
 from builder.run import Arg, ProgramError
 from builder.tools import Tools, ensure_tools
 
@@ -89,25 +90,34 @@ class Signer:
     fingerprint: str
     passphrase: bytes | None
     """None where the user's own agent asks for it."""
+    once: bool = False
+    """It is a token's PIN: a few wrong ones lock the token, so it is never given a second time."""
 
     def sign(self, data: Path, signature: Path) -> Signature:
         """Write the detached binary signature of ``data``; it is checked before it appears."""
-        asking: list[Arg] = ["--pinentry-mode", "loopback", "--passphrase-fd", "0"]
         with atomic_path(signature) as made:
-            how: list[Arg] = [] if self.passphrase is None else asking
             words: list[Arg] = ["--digest-algo=SHA512", "--local-user", self.fingerprint, "--output", made]
             try:
-                self.ring.gpg([*how, *words, "--detach-sign", data], stdin=self.passphrase)
+                self.ring.gpg([*self.asking(), *words, "--detach-sign", data], stdin=self.passphrase)
             except ProgramError as e:
                 raise InputError(
                     f"the signing key {self.fingerprint} cannot sign:\n{e.message}",
-                    hint="is it expired or revoked, or is SIGNING_PASSPHRASE (FILE or fd:N) missing?",
+                    hint="is the PIN wrong? it was tried once, and a few wrong ones lock the token"
+                    if self.once
+                    else "is it expired or revoked, or is SIGNING_PASSPHRASE (FILE or fd:N) missing?",
                 ) from e
             made.chmod(0o644)
             found = check_signature(data, made.read_bytes(), [self.public_key()], tools=self.ring.tools)
             if not found.good:
                 raise InputError(f"the new signature is not usable: {found}")
             return found
+
+    def asking(self) -> list[Arg]:
+        """How gpg gets the passphrase from its standard input."""
+        if self.passphrase is None:
+            return []
+        # --passphrase-fd answers each question with the same again, --command-fd with the next line
+        return ["--pinentry-mode", "loopback", "--command-fd" if self.once else "--passphrase-fd", "0"]
 
     def public_key(self) -> bytes:
         return self.ring.export(self.fingerprint)
@@ -117,10 +127,19 @@ class Signer:
 def open_signer(key: str, *, tools: Tools | None = None) -> Iterator[Signer]:
     """Make the key that ``key`` (SIGNING_KEY; gpg.signing_keyring tells its forms) names ready to sign.
 
-    A passphrase, if the key has one, comes from SIGNING_PASSPHRASE: a path, or ``fd:N``.
+    A passphrase, if the key has one, comes from SIGNING_PASSPHRASE: a path, or ``fd:N``; so does a PIN.
     """
     source = os.environ.get("SIGNING_PASSPHRASE", "")
     passphrase = read_secret(source).split(b"\n")[0] + b"\n" if source else b"\n"
+    if key.startswith(SCHEME):
+        uri = parse_uri(key)
+        if not source:
+            raise UsageError(
+                "a key on a token needs its PIN", hint="SIGNING_PASSPHRASE=fd:N or SIGNING_PASSPHRASE=FILE"
+            )
+        with token_keyring(uri) as (ring, fingerprint):
+            yield Signer(ring, fingerprint, passphrase, once=True)
+        return
     with signing_keyring(tools or ensure_tools(), key) as (ring, fingerprint):
         own_agent = bool(FINGERPRINT.fullmatch(key)) and not source
         yield Signer(ring, fingerprint, None if own_agent else passphrase)
@@ -136,7 +155,9 @@ def sign_checksums(directory: Path, key: str | Signer, *, tools: Tools | None = 
     """Sign a directory's SHA256SUMS; only that file is read, so the images need not be here."""
     sums = directory / SUMS
     if not sums.is_file():
-        raise InputError(f"{directory} has no {SUMS} to sign")
+        raise InputError(
+            f"{directory} has no {SUMS} to sign", hint=f"build it: seatsmith image {directory.name}"
+        )
     if isinstance(key, Signer):
         return key.sign(sums, directory / SIGNATURE)
     return sign_file(sums, directory / SIGNATURE, key, tools=tools)
@@ -235,7 +256,7 @@ def trusted_keys(places: Sequence[Path]) -> list[bytes]:
     if not found:
         raise InputError(
             f"no public key in {', '.join(map(str, places)) or 'any place'}",
-            hint="give one with --key FILE, or put the release keys into ci/keys/",
+            hint="name one with --key FILE, or gpg --armor --export the release keys into ci/keys/",
         )
     return found
 
