@@ -58,7 +58,7 @@ def diff(
 
 def publish(
     to: Annotated[Path, typer.Option("--to", help="The directory that a web server serves.")],
-    signing_key: SigningKey,
+    signing_key: SigningKey = "",
     results: Annotated[
         list[Path] | None, typer.Argument(help="Signed result directories; none to renew the expiry.")
     ] = None,
@@ -198,7 +198,7 @@ def rebuild(
         typer.Option(
             "--signing-key",
             envvar="SIGNING_KEY",
-            help="Secret key file, fd:N, or fingerprint in your agent; without one, only compare.",
+            help="Key file, fd:N, fingerprint in your agent, or pkcs11: URI; without one, only compare.",
         ),
     ] = "",
     key: Keys = None,

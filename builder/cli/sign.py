@@ -14,10 +14,27 @@ Keys = Annotated[
     list[Path] | None,
     typer.Option("--key", help="Trusted public key file or directory of them (default: ci/keys/)."),
 ]
+
+
+def key_named(value: str) -> str:
+    """Raises UsageError where no key is named: better than typer's word, which does not say how to go on."""
+    from builder.errors import UsageError
+
+    if not value:
+        raise UsageError(
+            "no key to sign with is named",
+            hint="name one with SIGNING_KEY=FILE; how to make one, and its other forms: docs/signing.md",
+        )
+    return value
+
+
 SigningKey = Annotated[
     str,
     typer.Option(
-        "--signing-key", envvar="SIGNING_KEY", help="Secret key file, fd:N, or fingerprint in your agent."
+        "--signing-key",
+        envvar="SIGNING_KEY",
+        callback=key_named,
+        help="Secret key file, fd:N, fingerprint in your agent, or pkcs11: URI.",
     ),
 ]
 Test = Annotated[
@@ -46,7 +63,7 @@ def default_keys(given: list[Path] | None) -> list[Path]:
 
 def sign(
     directory: Annotated[Path, typer.Argument(help="A result directory, such as dist/work.")],
-    signing_key: SigningKey,
+    signing_key: SigningKey = "",
     release: Annotated[
         bool, typer.Option("--release", help="Refuse what must not be released (see docs/signing.md).")
     ] = False,
@@ -54,6 +71,10 @@ def sign(
         Path | None, typer.Option(help="SHA256SUMS of a second builder; a release needs one that agrees.")
     ] = None,
     test: Test = False,
+    sigstore: Annotated[
+        bool,
+        typer.Option("--sigstore", help="Write a sigstore bundle, too, as the identity of this CI job."),
+    ] = False,
     commit: Annotated[
         str | None, typer.Option(help="With --release: the commit that it must have been built from.")
     ] = None,
@@ -71,13 +92,17 @@ def sign(
     if test:
         mark_test_release(directory)
 
+    if sigstore:
+        from builder.outputs.sigstore import write_bundle
+
+        write_bundle(directory)
     made = sign_checksums(directory, signing_key)
     show({"directory": directory, "fingerprint": made.fingerprint}, f"{directory}: {made}", as_json=json)
 
 
 def release(
     names: Annotated[list[str], typer.Argument(help="Profiles whose dist/NAME is to be released.")],
-    signing_key: SigningKey,
+    signing_key: SigningKey = "",
     second: Annotated[
         Path | None,
         typer.Option(help="A second builder's SHA256SUMS, or a directory with NAME/SHA256SUMS in it."),
@@ -112,20 +137,32 @@ def verify_signature(
     allow_unsigned: Annotated[
         bool, typer.Option("--allow-unsigned", help="Check everything but the signature.")
     ] = False,
+    sigstore_identity: Annotated[
+        str, typer.Option(help="Demand a sigstore bundle of this identity as well (an address or a URL).")
+    ] = "",
+    sigstore_issuer: Annotated[str, typer.Option(help="The OpenID issuer that vouches for it.")] = "",
     json: AsJson = False,
 ) -> None:
     """Check signature, checksums, manifest and provenance of a result; exit code 4 if anything is wrong."""
-    from builder.errors import InputError
+    from builder.errors import InputError, UsageError
     from builder.outputs.sign import trusted_keys
     from builder.outputs.verify import verify_directory
 
     if not directory.is_dir():
         raise InputError(f"there is no directory {directory}")
+    if bool(sigstore_identity) != bool(sigstore_issuer):
+        raise UsageError(
+            "--sigstore-identity and --sigstore-issuer say only together whose bundle it must be"
+        )
     keys = [] if allow_unsigned and not key else trusted_keys(default_keys(key))
     report = verify_directory(directory, keys=keys, require_signature=not allow_unsigned, profile=profile)
     if json:
         show(report_json(report), "", as_json=True)
     report.raise_for_problems()
+    if sigstore_identity:
+        from builder.outputs.sigstore import Identity, check_directory
+
+        check_directory(directory, Identity(sigstore_identity, sigstore_issuer))
     if not json:
         by = str(report.signature) if report.signature else "NOT signed"
         show(

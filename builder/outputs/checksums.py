@@ -6,7 +6,7 @@ importd and sysupdate looks for first (systemd, src/import/pull-common.c, verify
 
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,7 +15,8 @@ from builder.files import file_digest, write_atomic
 
 SUMS = "SHA256SUMS"
 SIGNATURE = "SHA256SUMS.gpg"
-UNSUMMED = {SUMS, SIGNATURE}
+BUNDLE = "SHA256SUMS.sigstore.json"
+UNSUMMED = {SUMS, SIGNATURE, BUNDLE}
 LIMIT = 1 << 20  # bytes; systemd takes no more, and neither do we
 LINE = re.compile(r"(?P<digest>[0-9a-f]{64}) [ *](?P<name>[A-Za-z0-9][A-Za-z0-9._+~@:-]*)")
 
@@ -23,25 +24,28 @@ LINE = re.compile(r"(?P<digest>[0-9a-f]{64}) [ *](?P<name>[A-Za-z0-9][A-Za-z0-9.
 def write_checksums(directory: Path) -> Path:
     """Write SHA256SUMS over every file of ``directory``, sorted by name.
 
-    An old signature is removed, since it cannot fit. Raises InputError for a name that cannot be listed.
+    Old signatures are removed, since they cannot fit. Raises InputError for a name that cannot be listed.
     """
     names = published_names(directory)
     for name in names:
         if not LINE.fullmatch(f"{'0' * 64} *{name}"):
             raise InputError(f"{directory / name}: this file name cannot be listed in {SUMS}")
     digests = file_digests([directory / name for name in names])
-    path = directory / SUMS
-    (directory / SIGNATURE).unlink(missing_ok=True)
-    write_atomic(path, "".join(f"{digests[directory / name]} *{name}\n" for name in names))
-    return path
+    write_sums(directory, {name: digests[directory / name] for name in names})
+    return directory / SUMS
 
 
 def list_also(directory: Path, name: str) -> None:
     """Add one file to SHA256SUMS, whose other files need not be here."""
     listed = read_checksums(directory / SUMS)
     listed[name] = file_digest(directory / name)
-    (directory / SIGNATURE).unlink(missing_ok=True)
-    write_atomic(directory / SUMS, "".join(f"{listed[n]} *{n}\n" for n in sorted(listed)))
+    write_sums(directory, listed)
+
+
+def write_sums(directory: Path, digests: Mapping[str, str]) -> None:
+    for old in (SIGNATURE, BUNDLE):
+        (directory / old).unlink(missing_ok=True)
+    write_atomic(directory / SUMS, "".join(f"{digests[n]} *{n}\n" for n in sorted(digests)))
 
 
 def published_names(directory: Path) -> list[str]:

@@ -14,11 +14,10 @@ import httpx
 import pytest
 
 from builder import ui
-from builder.files import atomic_path
-from builder.project import cache_home
 from builder.shared import Files, shared_store
 from builder.standin.server import serve
 from builder.store import Store
+from tests.support.extras import extra_packages
 from tests.support.locks import lock_of, locked
 
 pytestmark = pytest.mark.registry
@@ -42,14 +41,8 @@ class Listener(ui.Ui):
 @pytest.fixture(scope="module")
 def packages() -> Iterator[Path]:
     """Client and server, in the cache: they would double what every checkout installs."""
-    place = cache_home() / "s3-for-tests"
-    if not place.is_dir():
-        with atomic_path(place) as made:
-            argv = [sys.executable, "-m", "pip", "install", "-q", "--target", made, *WANTED]
-            subprocess.run(argv, check=True)
-    sys.path.append(os.fspath(place))
-    yield place
-    sys.path.remove(os.fspath(place))
+    with extra_packages("s3-for-tests", WANTED) as place:
+        yield place
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,43 @@
+"""What is said of a sigstore bundle where its library is missing, and what becomes of an old bundle?"""
+
+from pathlib import Path
+
+import pytest
+
+from builder.cli.sign import verify_signature
+from builder.errors import MachineError, TrustError, UsageError
+from builder.outputs import sigstore
+from builder.outputs.checksums import BUNDLE, write_checksums
+from builder.outputs.sigstore import Identity, check_directory, write_bundle
+from builder.outputs.verify import verify_directory
+from tests.support.results import write_result
+
+SIGNER = Identity("release@example.org", "https://accounts.example.org")
+
+
+@pytest.fixture
+def result(tmp_path: Path) -> Path:
+    write_result(tmp_path / "work")
+    (tmp_path / "work" / BUNDLE).write_text("{}")
+    return tmp_path / "work"
+
+
+def test_without_the_library_it_is_said_how_to_get_it(result: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sigstore, "find_spec", lambda name: None)
+    for attempt in (lambda: write_bundle(result), lambda: check_directory(result, SIGNER)):
+        with pytest.raises(MachineError) as refused:
+            attempt()
+        assert "seatsmith[sigstore]" in str(refused.value.hint)
+
+
+def test_a_bundle_is_no_unlisted_file_and_new_checksums_end_it(result: Path) -> None:
+    assert verify_directory(result, keys=[], require_signature=False).problems == []
+    write_checksums(result)
+    assert not (result / BUNDLE).exists()
+    with pytest.raises(TrustError, match=f"no readable {BUNDLE}"):
+        check_directory(result, SIGNER)
+
+
+def test_an_identity_is_asked_for_with_its_issuer_or_not_at_all(result: Path) -> None:
+    with pytest.raises(UsageError, match="--sigstore-issuer"):
+        verify_signature(result, allow_unsigned=True, sigstore_identity="a@example.org")
