@@ -42,7 +42,7 @@ def check_release(
         lines = "\n".join(f"  {p}" for p in report.problems)
         raise TrustError(
             f"{directory} must not be released:\n{lines}",
-            hint="sign without --release for a result that is only to be tried",
+            hint="docs/signing.md has the way to a release; seatsmith sign signs what is only tried",
         )
     return report
 
@@ -63,11 +63,14 @@ def for_testing(report: Report) -> str:
 def standin_objections(report: Report) -> list[str]:
     objections = []
     if report.source != "upstream":
-        objections.append(f"it was built from {report.source}, not from the distribution's own packages")
+        objections.append(
+            f"it was built from {report.source}, not from the distribution's own packages "
+            "(build it with --source upstream; to try all of this on a stand-in: --test)"
+        )
     if "standin" in report.version:
         objections.append(f"its version {report.version} is a stand-in's")
     if TEST_RELEASE in report.digests:
-        objections.append(f"it is marked as a test release ({TEST_RELEASE})")
+        objections.append(f"it is marked as a test release ({TEST_RELEASE}): build it again")
     return objections
 
 
@@ -76,18 +79,23 @@ def checkout_objections(report: Report, commit: str | None) -> list[str]:
     git = source_state(read_json(report.directory / PROVENANCE))
     built_from = git.get("digest", {}).get("gitCommit")
     if not built_from:
-        objections.append("no git commit is known for the checkout that it was built from")
+        objections.append(
+            "no git commit is known for the checkout that it was built from (build it in a git clone)"
+        )
     elif commit and built_from != commit:
-        objections.append(f"it was built from commit {built_from}, not from {commit}")
+        objections.append(f"it was built from commit {built_from}, not from {commit} (build it again)")
     if git.get("annotations", {}).get("dirty", True):
-        objections.append("the checkout had changes that are in no commit")
+        objections.append("the checkout had changes that are in no commit (commit them and build it again)")
     return objections
 
 
 def second_objections(report: Report, second: Path | None) -> list[str]:
     """How another builder's digests of the image files differ from ours."""
     if second is None:
-        return [f"no second builder's {SUMS} was given (--second FILE)"]
+        return [
+            f"no second builder's {SUMS} was given (build the same commit on another machine, and name its "
+            f"{SUMS} with --second FILE, of make with SECOND=FILE)"
+        ]
     path = second / SUMS if second.is_dir() else second
     if path.resolve() == (report.directory / SUMS).resolve():
         return [f"{path} is this result's own {SUMS}, not a second builder's"]

@@ -43,7 +43,10 @@ def release(
     git = git_state(project.root)
     if git.commit is None or git.dirty:
         what = "is no git checkout" if git.commit is None else "has changes that are in no commit"
-        raise TrustError(f"{project.root} {what}", hint="release from a clean clone")
+        raise TrustError(
+            f"{project.root} {what}",
+            hint="commit what belongs to it (keys in ci/keys/ as well), and build again",
+        )
     for name, place in places.items():
         with ui.current().step(f"Checking {name}"):
             check_release(place, second_for(name, demands.second), test=demands.test, commit=git.commit)
@@ -68,7 +71,7 @@ def check_known(signer: Signer, trusted: Sequence[bytes], tools: Tools) -> None:
     if signer.fingerprint.upper().removeprefix("0X").rstrip("!") not in known:
         raise TrustError(
             f"the signing key {signer.fingerprint} is not among the release keys",
-            hint="put its public key into ci/keys/, or name it with --key",
+            hint="gpg --armor --export it into ci/keys/, or name its public key with --key",
         )
 
 
