@@ -24,7 +24,7 @@ from builder.standin.server import serve
 from builder.tools import Tools
 from tests.support.gpgkeys import KeyMaker, TestKey
 from tests.support.publisher import FIRST, SECOND, Publisher
-from tests.support.results import entry, pack, record, tree, write_result
+from tests.support.results import bomb, entry, pack, record, tree, write_result
 
 pytestmark = pytest.mark.tools
 
@@ -131,6 +131,17 @@ def test_an_index_signed_by_a_stranger_is_refused(publisher: Publisher, make_key
     publisher.refused("index.json")
 
 
+def test_an_index_by_a_key_that_was_revoked_since_is_refused(
+    tmp_path: Path, make_key: KeyMaker, tools: Tools
+) -> None:
+    key = make_key("index-leaked")
+    leaked = Publisher(tmp_path, key)
+    leaked.publish(FIRST)
+    assert leaked.pull().release.version == FIRST
+    key.public.write_bytes(make_key.revoked(key))
+    leaked.refused("a key that was revoked")
+
+
 def test_an_expired_index_is_refused(publisher: Publisher, monkeypatch: pytest.MonkeyPatch) -> None:
     late = index.now() + timedelta(days=31)
     monkeypatch.setattr(freshness, "now", lambda: late)
@@ -220,14 +231,28 @@ def test_rebuilders_are_counted_before_an_image_is_taken(publisher: Publisher) -
         entry("../../etc/passwd"),
         entry("/etc/passwd"),
         entry("./etc/link/../../../passwd"),
+        entry("./etc/out", tarfile.SYMTYPE, target="../../etc/shadow"),
+        entry("./etc/out", tarfile.LNKTYPE, target="/etc/shadow"),
+        entry("./etc/sda", tarfile.BLKTYPE),
+        entry("./etc/mem", tarfile.CHRTYPE),
     ],
-    ids=["dots", "absolute", "dots inside"],
+    ids=["dots", "absolute", "dots inside", "link", "hard link", "disk", "memory"],
 )
-def test_a_signed_archive_with_a_path_outside_is_still_refused(
+def test_a_signed_archive_that_reaches_outside_is_still_refused(
     publisher: Publisher, member: tarfile.TarInfo
 ) -> None:
     publisher.publish(SECOND, image=pack(entry("./etc/os-release"), member))
     publisher.refused(member.name)
+
+
+def test_a_signed_decompression_bomb_is_refused_by_the_seat_and_by_a_publisher_who_compares(
+    tmp_path: Path, release: TestKey, tools: Tools, publisher: Publisher
+) -> None:
+    with pytest.raises(TrustError, match="no plausible image"):
+        publisher.publish(SECOND, image=bomb())
+    evil = Publisher(tmp_path / "evil", release)
+    evil.publish(FIRST, image=bomb())
+    evil.refused("no plausible image")
 
 
 def test_a_broken_transfer_leaves_what_was_there(publisher: Publisher) -> None:

@@ -64,6 +64,16 @@ def tree(*names: str, content: Callable[[str], bytes] = str.encode) -> bytes:
     return pack(*(entry(name) for name in names), content=content)
 
 
+def bomb() -> bytes:
+    """512 MiB of zeros in a few kilobytes."""
+    member = entry("./zeros")
+    member.size = 512 << 20
+    packer = zstandard.ZstdCompressor(level=3).compressobj()
+    block = bytes(1 << 20)
+    head = packer.compress(member.tobuf(tarfile.PAX_FORMAT))
+    return head + b"".join(packer.compress(block) for _ in range(512)) + packer.flush()
+
+
 def write_result(
     directory: Path,
     what: ImageRecord | None = None,

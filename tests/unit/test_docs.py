@@ -34,6 +34,19 @@ def test_every_goal_and_command_that_a_page_names_exists(page: Path) -> None:
     assert named - planned <= commands
 
 
+def test_every_test_in_the_list_of_attacks_exists() -> None:
+    page = (ROOT / "docs/publishing.md").read_text()
+    rows = page.partition("## Attacks")[2].partition("\n## ")[0].splitlines()
+    named = [row.split(" | ")[2].rstrip(" |") for row in rows if row.startswith("| ") and ": " in row]
+    assert len(named) >= 20
+    for group in (group for row in named for group in row.split("; ")):
+        file, _, tests = group.partition(": ")
+        (path,) = ROOT.glob(f"tests/*/{file}.py")
+        text = path.read_text()
+        for test in tests.split(", "):
+            assert f"def test_{test}(" in text, f"{file}: {test}"
+
+
 def test_the_page_of_exit_codes_lists_exactly_those_that_there_are() -> None:
     rows = re.findall(r"^\| (\d+) \| ([A-Z]+) \|", (ROOT / "docs/exit-codes.md").read_text(), re.M)
     assert [(int(code), name) for code, name in rows] == [(c.value, c.name) for c in ExitCode]

@@ -78,7 +78,9 @@ def test_a_web_server_serves_what_another_machine_put_there(tmp_path: Path, mirr
         assert second.checked(FILE).read_bytes() == CONTENT
 
 
-@pytest.mark.parametrize("poison", [CONTENT[:-1] + b"?", CONTENT[:1000], CONTENT + b"more"])
+@pytest.mark.parametrize(
+    "poison", [CONTENT[:-1] + b"?", CONTENT[:1000], CONTENT + b"more"], ids=["changed", "cut", "longer"]
+)
 def test_a_poisoned_file_is_named_and_not_used(
     poison: bytes, tmp_path: Path, mirror: dict[str, str], heard: Listener
 ) -> None:
