@@ -32,11 +32,12 @@ class Listener(ui.Ui):
 
 
 @pytest.fixture(autouse=True)
-def heard(monkeypatch: pytest.MonkeyPatch) -> Listener:
+def heard(monkeypatch: pytest.MonkeyPatch) -> Iterator[Listener]:
     monkeypatch.setattr("builder.store.PAUSE", 0.01)
-    listener = Listener()
+    listener, before = Listener(), ui.current()
     ui.use(listener)
-    return listener
+    yield listener
+    ui.use(before)
 
 
 @pytest.fixture

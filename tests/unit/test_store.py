@@ -75,10 +75,13 @@ class Quirks(Handler):
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(store_module, "PAUSE", 0.01)
     monkeypatch.setattr(store_module, "TIMEOUT", 0.3)
+    before = ui.current()
     ui.use(ui.Ui(quiet=True))
+    yield
+    ui.use(before)
 
 
 @contextmanager
