@@ -58,25 +58,28 @@ class Fat32:
             else:
                 long = ""
 
-    def check(self, folder: str) -> None:
-        """Assert that every file of a folder has all of its clusters."""
+    def folder(self, path: str) -> bytes:
+        """A directory's entries as they lie there. Raises KeyError where there is none of the name."""
         directory = self.chain(self._root)
-        for step in folder.split("/"):
+        for step in filter(None, path.split("/")):
             inner = {name.lower(): first for name, first, _, below in self.entries(directory) if below}
             directory = self.chain(inner[step.lower()])
-        for name, first, size, _ in self.entries(directory):
+        return directory
+
+    def names(self, folder: str) -> list[str]:
+        """The files of a folder."""
+        return [name for name, _, _, below in self.entries(self.folder(folder)) if not below]
+
+    def check(self, folder: str) -> None:
+        """Assert that every file of a folder has all of its clusters."""
+        for name, first, size, _ in self.entries(self.folder(folder)):
             assert not size or len(self.chain(first)) >= size, f"{name} is shorter than its entry says"
 
     def file(self, path: str) -> bytes:
         """A file's content. Raises KeyError where there is none of the name."""
-        directory = self.chain(self._root)
-        *folders, last = path.split("/")
-        for folder in folders:
-            found = {
-                name.lower(): first for name, first, _, is_folder in self.entries(directory) if is_folder
-            }
-            directory = self.chain(found[folder.lower()])
-        files = {name.lower(): (first, size) for name, first, size, folder in self.entries(directory)}
+        folder, _, last = path.rpartition("/")
+        entries = self.entries(self.folder(folder))
+        files = {name.lower(): (first, size) for name, first, size, below in entries if not below}
         first, size = files[last.lower()]
         data = self.chain(first)[:size] if first else b""
         assert len(data) == size, f"{path} is shorter than its entry says"

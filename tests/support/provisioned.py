@@ -1,4 +1,7 @@
-"""How do the tests provision a disk? The commands' own functions on the tiny seat, over any medium."""
+"""How do the tests provision a disk? The commands' own functions on the tiny seat, over any medium.
+
+Also on another seat, as long as its environments have the same names.
+"""
 
 import os
 import shutil
@@ -28,24 +31,29 @@ NAMES = ("work", "private")
 
 @dataclass
 class Bench:
-    """A project with the tiny seat, and a disk for it."""
+    """A project with a seat, and a disk for it."""
 
     project: Project
-    key: TestKey
+    key: TestKey | None
+    """What images are signed with; None: they are not."""
     tools: Tools
     disk: Path
     cache: Path
     """Where images that were made and signed once are kept for other tests."""
+    seat: str = "tiny"
+    size: int = DISK_SIZE
+    passphrase: bytes = PASSPHRASE
 
     @property
     def scratch(self) -> Path:
         return self.disk.with_name(f"{self.disk.name}.scratch")
 
     def plan(self) -> Plan:
-        return load_plan(self.project, "tiny")[0]
+        return load_plan(self.project, self.seat)[0]
 
     def image(self, profile: str) -> Image:
-        return checked_image(self.project, profile, [self.key.public], self.tools)
+        keys = [self.key.public] if self.key else []
+        return checked_image(self.project, profile, keys, self.tools)
 
     def new_image(self, profile: str, version: str) -> Image:
         """Build and sign another version of an environment's image."""
@@ -61,7 +69,7 @@ class Bench:
         return replace(self, disk=disk)
 
     def passphrases(self) -> dict[str, bytearray]:
-        return {name: bytearray(PASSPHRASE) for name in NAMES}
+        return {name: bytearray(self.passphrase) for name in NAMES}
 
     @contextmanager
     def medium(self, make: MakeMedium = Medium) -> Iterator[Medium]:
@@ -74,23 +82,23 @@ class Bench:
     @contextmanager
     def opened(self, make: MakeMedium = Medium) -> Iterator[SeatDisk]:
         with self.medium(make) as medium:
-            yield open_seat(medium, DISK_SIZE)
+            yield open_seat(medium, self.size)
 
     def apply(
         self, medium: Medium | None = None, *, passphrases: dict[str, bytearray] | None = None
     ) -> None:
-        plan, _, profiles = load_plan(self.project, "tiny")
+        plan, _, profiles = load_plan(self.project, self.seat)
         if not self.disk.exists():
             with self.disk.open("wb") as f:
-                f.truncate(DISK_SIZE)
-        images = {name: self.image(name) for name in NAMES}
+                f.truncate(self.size)
+        images = {e.name: self.image(e.profile) for e in plan.environments}
         materials = Materials(images, profiles, passphrases or self.passphrases())
         applying.apply(
             plan, materials, identify(self.disk), tools=self.tools, scratch=self.scratch, medium=medium
         )
 
     def job(self, name: str, image: Image) -> Job:
-        plan, file, profiles = load_plan(self.project, "tiny")
+        plan, file, profiles = load_plan(self.project, self.seat)
         environment = next(e for e in plan.environments if e.name == name)
         keep = tuple(file.seat.environments[name].keep)
         return Job(plan, profiles, environment, image, self.passphrases(), keep=keep)
@@ -113,7 +121,7 @@ class Bench:
         with (
             self.opened() as disk,
             self.empty_scratch() as scratch,
-            opened(disk, name, bytearray(PASSPHRASE), self.tools, scratch) as filesystem,
+            opened(disk, name, bytearray(self.passphrase), self.tools, scratch) as filesystem,
         ):
             return {
                 entry.path: filesystem.digest(entry.inode)

@@ -6,12 +6,11 @@ import pytest
 
 from builder.errors import InputError
 from builder.provision.found import look
-from builder.provision.journal import AREA_AT, BLOCK, BLOCKS, Run
-from builder.volume import gpt, lvm
-from builder.volume.target import marked_as
+from builder.provision.journal import Run
 from tests.integration.provision.conftest import FreshBench
 from tests.support import lvm2
 from tests.support.faults import CutAfter, Faulty, Log, PowerCut, Recorder, copy_sparse, states
+from tests.support.powercut import begun, number_of
 from tests.support.provisioned import NAMES, Bench
 from tests.support.tinyseat import DISK_SIZE, content
 
@@ -39,19 +38,10 @@ def test_a_power_cut_while_a_seat_is_written_never_leaves_one_that_looks_whole(b
     tally = {"untouched": 0, "marked": 0, "whole": 0}
     with bare.medium() as final:
         for state in states(log, before, per_point=5, seed=2):
-            if marked_as(state.read(0, 512)) == "tiny":
-                tally["marked"] += 1
-                continue
-            if not any(state.read(0, 1024)):
+            found = begun(bare, log, state, final)
+            tally[found] += 1
+            if found == "untouched":
                 assert state.read(300 << 20, len(LEFTOVER)) == LEFTOVER
-                tally["untouched"] += 1
-                continue
-            table = gpt.decode(state.read, DISK_SIZE)
-            pv = next(p for p in table.partitions if p.name == "seat-tiny")
-            lvm.decode(lambda offset, size: state.read(pv.start + offset, size))  # noqa: B023
-            for at, data in log.writes:
-                assert state.read(at, len(data)) == final.read(at, len(data)) or at < 1 << 20
-            tally["whole"] += 1
     print(f"{len(log.writes)} writes, {sum(tally.values())} disks: {tally}")
     assert tally["marked"] > 500
     assert tally["untouched"] >= 1
@@ -84,15 +74,6 @@ def check_seat(bench: Bench) -> Run:
         run = disk.journal.runs[-1]
     assert run.finished
     return run
-
-
-def number_of(log: Log, step: str) -> int:
-    """The number of the first event by which the journal says a step."""
-    said = f'"step": "{step}"'.encode()
-    for number, event in enumerate(log.events):
-        if event and AREA_AT <= event[0] < AREA_AT + BLOCK * BLOCKS and said in event[1]:
-            return number
-    raise AssertionError(f"the journal has no step {step}")
 
 
 def test_an_apply_that_was_interrupted_at_any_write_goes_on_with_what_is_left(bare: Bench) -> None:

@@ -20,11 +20,11 @@ from builder.volume import lvmcommit
 from builder.volume.ext4edit import Changes, File, changed_blocks, over, read_file
 from builder.volume.ext4read import Filesystem, decrypting
 from tests.integration.provision.conftest import FreshBench
-from tests.integration.provision.test_crash import free_extents
 from tests.integration.provision.test_replace import make, reader, write_home
 from tests.support import lvm2
 from tests.support.faults import CutAfter, Log, PowerCut, Recorder, copy_sparse, states
 from tests.support.gpgkeys import TestKey
+from tests.support.powercut import free_extents
 from tests.support.provisioned import Bench
 from tests.support.tinyseat import DISK_SIZE, PASSPHRASE, SEAT, put_image, tiny_project
 

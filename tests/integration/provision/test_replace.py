@@ -23,9 +23,9 @@ from builder.volume.ext4inode import extended_attributes
 from builder.volume.ext4read import Filesystem
 from builder.volume.read import Read
 from tests.integration.provision.conftest import FreshBench
-from tests.integration.provision.test_crash import free_extents
 from tests.support import lvm2
 from tests.support.faults import CutAfter, Faulty, PowerCut
+from tests.support.powercut import free_extents
 from tests.support.provisioned import Bench
 from tests.support.tinyseat import PASSPHRASE, content
 
