@@ -25,6 +25,7 @@ from builder.volume.ext4edit import Changes, File, read_file
 from builder.volume.ext4read import Filesystem, Missing
 
 TAG = "host."  # and a host's name: the digest of the files that it has for the volume's container
+FOLLOWS = "follows"  # in the journal, when the switch begins: the running host, if it is to change after it
 AFTER = (
     ["systemctl", "daemon-reload"],
     ["udevadm", "control", "--reload"],
@@ -201,6 +202,14 @@ class HostRoots:
         if record is not None:
             self.before[host] = digest_of(record)
 
+    @property
+    def follows(self) -> str | None:
+        """After ``stage``: the running host, where its files are to change once the switch is done."""
+        host = self.running
+        if host is None or self.before.get(host) == self.digests.get(host):
+            return None
+        return host
+
     def missing_tags(self, volume: str) -> dict[str, str]:
         """Tags that a volume lacks, which `seatsmith seat write` wrote, for a way back to it."""
         known = digests_of(self.disk, volume)
@@ -264,5 +273,14 @@ def digests_of(disk: SeatDisk, volume: str) -> dict[str, str]:
 
 def at_rest(disk: SeatDisk, volume: str, digests: Mapping[str, str]) -> list[str]:
     """The hosts on a disk whose files for a container are others than what belongs to a volume of it."""
-    there = digests_of(disk, volume) if volume in disk.names else {}
-    return [h for h, digest in digests.items() if h in disk.names and there.get(h) != digest]
+    there, late = digests_of(disk, volume) if volume in disk.names else {}, behind(disk)
+    return [h for h, d in digests.items() if h in disk.names and (there.get(h) != d or h == late)]
+
+
+def behind(disk: SeatDisk) -> str | None:
+    """The host that an interrupted run was run on, where it had switched and the host was to follow."""
+    run = disk.journal.unfinished
+    name = run.data.get("environment") if run else None
+    if run is None or name not in disk.names or disk.tags(name).get("run") != run.id:
+        return None
+    return run.data.get(FOLLOWS)

@@ -21,7 +21,15 @@ from builder.errors import InputError, TrustError
 from builder.provision.accounts import Hashes, edits_for, hashes_in, users_of
 from builder.provision.apply import image_id, image_tags
 from builder.provision.bootfiles import BootFiles, entry_of, kernel_of, point_entry, remove_stale_kernels
-from builder.provision.hostroots import HostRoots, VolumeRoot, at_rest, carry_records, tags_for
+from builder.provision.hostroots import (
+    FOLLOWS,
+    HostRoots,
+    VolumeRoot,
+    at_rest,
+    behind,
+    carry_records,
+    tags_for,
+)
 from builder.provision.job import Job, Report
 from builder.provision.journal import Run
 from builder.provision.keep import Kept
@@ -70,6 +78,9 @@ class Replacement:
             if self.new in self.disk.names:
                 self.hosts.stage(self.job.name)
                 self.rename()
+            elif behind(self.disk) not in (None, self.job.running):
+                self.hosts.stage(self.job.name)
+                self.disk.commit()
             self.finish()
             if pending.data.get("id") == image_id(self.job.image):
                 return self.report
@@ -312,7 +323,7 @@ class Replacement:
                 older = list(disk.volume(self.previous).segments)
                 self.report.dropped.append(self.previous)
                 lvmcommit.remove_volume(disk.metadata, self.previous)
-        self.note("switching", wipe=[[s.first, s.count] for s in older])
+        self.note("switching", wipe=[[s.first, s.count] for s in older], **{FOLLOWS: self.hosts.follows})
         lvmcommit.rename_volumes(disk.metadata, names)
         disk.commit()
         wipe_free(disk, older)

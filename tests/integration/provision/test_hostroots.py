@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -196,6 +197,32 @@ def test_an_interrupted_switch_is_finished_with_the_hosts_files(bench: Bench) ->
             bench.replace("work", image, lambda fd, path, step=step: CutAfter(fd, path, step=step))  # type: ignore[misc]
     report = bench.replace("work", image)
     assert report.resumed == "verified"
+    assert are_in(wanted(bench), root_of(bench))
+    check_root(bench)
+
+
+def test_a_host_that_ran_when_the_power_went_behind_the_switch_follows_from_another_system(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = bench.new_image("work", "2")
+    isolate(bench, "shared").replace("work", image)
+    shared = wanted(bench)
+    isolate(bench, "strict")
+
+    def cut(roots: HostRoots) -> None:
+        raise PowerCut
+
+    with monkeypatch.context() as patch, bench.opened() as disk, bench.empty_scratch() as scratch:
+        patch.setattr(HostRoots, "settle", cut)
+        job = replace(bench.job("work", image), running="private")
+        with pytest.raises(PowerCut):
+            replace_environment(disk, job, tools=bench.tools, scratch=scratch)
+    assert are_in(shared, root_of(bench))
+    plan, _, profiles = load_plan(bench.project, "tiny")
+    with bench.opened() as disk:
+        assert at_rest(disk, "work", digests_for(plan, profiles, "work")) == ["private"]
+    report = bench.replace("work", image)
+    assert (report.resumed, len(report.hosts)) == ("switched", 1)
     assert are_in(wanted(bench), root_of(bench))
     check_root(bench)
 
