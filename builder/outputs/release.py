@@ -70,8 +70,13 @@ def standin_objections(report: Report) -> list[str]:
     if "standin" in report.version:
         objections.append(f"its version {report.version} is a stand-in's")
     if TEST_RELEASE in report.digests:
-        objections.append(f"it is marked as a test release ({TEST_RELEASE}): build it again")
+        objections.append(f"it is marked as a test release ({TEST_RELEASE}; {again(report)})")
     return objections
+
+
+def again(report: Report) -> str:
+    """How a result is made anew that no change of its inputs asks for."""
+    return f"build it again: seatsmith image {report.profile} --force"
 
 
 def checkout_objections(report: Report, commit: str | None) -> list[str]:
@@ -83,9 +88,9 @@ def checkout_objections(report: Report, commit: str | None) -> list[str]:
             "no git commit is known for the checkout that it was built from (build it in a git clone)"
         )
     elif commit and built_from != commit:
-        objections.append(f"it was built from commit {built_from}, not from {commit} (build it again)")
+        objections.append(f"it was built from commit {built_from}, not from {commit} ({again(report)})")
     if git.get("annotations", {}).get("dirty", True):
-        objections.append("the checkout had changes that are in no commit (commit them and build it again)")
+        objections.append(f"the checkout had changes that are in no commit (commit them; {again(report)})")
     return objections
 
 

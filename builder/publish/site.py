@@ -19,7 +19,7 @@ from pathlib import Path
 from builder import ui
 from builder.errors import InputError, TrustError
 from builder.files import atomic_path, exclusive, file_digest, remove_tree, write_atomic
-from builder.outputs.checksums import SUMS
+from builder.outputs.checksums import SIGNATURE, SUMS
 from builder.outputs.gpg import trusted_keyring
 from builder.outputs.release import for_testing
 from builder.outputs.sign import Signer, check_signature, open_signer
@@ -120,6 +120,11 @@ def current_index(root: Path, terms: Terms, tools: Tools) -> Index | None:
 
 
 def verified(result: Path, terms: Terms, tools: Tools) -> Report:
+    if not (result / SIGNATURE).exists():
+        raise TrustError(
+            f"{result} is not signed",
+            hint=f"sign it first: seatsmith release {result.name}, or to try it seatsmith sign {result}",
+        )
     report = verify_directory(result, keys=terms.trusted, tools=tools)
     report.raise_for_problems()
     if (why := for_testing(report)) and not terms.allow_standin:
