@@ -248,6 +248,16 @@ DEVICE = Rule(
 DevicePath = Annotated[str, DEVICE]
 
 
+SYSTEM_CALL = Rule(
+    what="system call",
+    accepted="a system call, or a group of them with '@' as `systemd-analyze syscall-filter` lists them",
+    pattern=r"@?[a-z][a-z0-9_-]*",
+    example="perf_event_open",
+    longest=64,
+)
+SystemCall = Annotated[str, SYSTEM_CALL]
+
+
 def tree_why(text: str) -> str | None:
     if text.startswith(("/", "~")):
         return f"{shown(text)} is not relative to profiles/"

@@ -16,6 +16,7 @@ from builder.profile.checks import (
     ProfileName,
     Shell,
     SshKey,
+    SystemCall,
     Timezone,
     Token,
     TreePath,
@@ -57,6 +58,17 @@ class Role(StrEnum):
 class Isolation(StrEnum):
     SHARED = "shared"
     STRICT = "strict"
+
+
+# capabilities(7), in lower case and without CAP_
+Capability = StrEnum(
+    "Capability",
+    "audit_control audit_read audit_write block_suspend bpf checkpoint_restore chown dac_override "
+    "dac_read_search fowner fsetid ipc_lock ipc_owner kill lease linux_immutable mac_admin mac_override "
+    "mknod net_admin net_bind_service net_broadcast net_raw perfmon setfcap setgid setpcap setuid sys_admin "
+    "sys_boot sys_chroot sys_module sys_nice sys_pacct sys_ptrace sys_rawio sys_resource sys_time "
+    "sys_tty_config syslog wake_alarm",
+)
 
 
 class DisplayServer(StrEnum):
@@ -145,6 +157,15 @@ class Devices(Section):
     """Keyboard, mouse, touchpad and so on (/dev/input)."""
     extra: list[DevicePath] = Field(default_factory=list)
     """More device nodes below /dev that a container may use, such as /dev/video0."""
+
+
+class Privileges(Section):
+    """What a container may do beyond what a desktop needs; only with `isolation: strict`."""
+
+    capabilities: list[Capability] = Field(default_factory=list)
+    """Capabilities in its own user namespace, without `CAP_`, such as sys_ptrace for a debugger."""
+    system_calls: list[SystemCall] = Field(default_factory=list)
+    """System calls, or groups of them as systemd names them, such as perf_event_open or @keyring."""
 
 
 class Network(Section):
@@ -245,6 +266,7 @@ class Profile(Section):
     """Accounts of people. Those of extended files are merged by name."""
     audio: Audio = Field(default_factory=Audio)
     devices: Devices = Field(default_factory=Devices)
+    privileges: Privileges = Field(default_factory=Privileges)
     network: Network = Field(default_factory=Network)
     packages: Packages = Field(default_factory=Packages)
     repositories: list[Repository] = Field(default_factory=list)

@@ -24,7 +24,9 @@ def disagreements(data: dict[str, Any], *, part: bool = False) -> list[Disagreem
     """All there are. A ``part`` is completed by what extends it, so what it lacks is no error."""
     found = [*display(data, part=part), *users(data), *packages(data), *repositories(data), *services(data)]
     found += [*host(data), *isolation(data, part=part), *lists_without_repetition(data)]
-    return found + ([] if part else [*interface(data), *session(data), *distribution(data)])
+    return found + (
+        [] if part else [*interface(data), *session(data), *distribution(data), *privileges(data)]
+    )
 
 
 def at(data: Any, *path: str) -> Any:
@@ -140,6 +142,14 @@ def isolation(data: Any, *, part: bool) -> Iterator[Disagreement]:
         )
 
 
+def privileges(data: Any) -> Iterator[Disagreement]:
+    if at(data, "isolation") == "shared" and at(data, "privileges"):
+        yield Disagreement(
+            ("privileges",),
+            "nothing is taken from a shared environment; leave this away, or isolation: shared",
+        )
+
+
 def interface(data: Any) -> Iterator[Disagreement]:
     name = at(data, "name")
     if isinstance(name, str) and len(name) > MAX_VETH_NAME and at(data, "network", "veth") is not False:
@@ -152,6 +162,8 @@ def interface(data: Any) -> Iterator[Disagreement]:
 
 def lists_without_repetition(data: Any) -> Iterator[Disagreement]:
     yield from twice(texts(data, "devices", "extra"), "device")
+    yield from twice(texts(data, "privileges", "capabilities"), "capability")
+    yield from twice(texts(data, "privileges", "system_calls"), "system call")
     for key, what in (("use", "USE flag"), ("masks", "mask"), ("unmasks", "unmask")):
         yield from twice(texts(data, "gentoo", key), what)
     for path, flag in texts(data, "gentoo", "use"):

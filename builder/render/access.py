@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from builder.render.limits import NO_LIMITS, Limits
+
 GPU = "dev-seatsmith-gpu.device"  # named by templates/host/usr/lib/udev/rules.d/72-seatsmith.rules
 
 
@@ -30,7 +32,7 @@ class DeviceAccess:
 
     ``allow`` are words of DeviceAllow=; ``wants``, ``after`` and ``requires`` are units of the host, and
     the container starts after the latter two. ``uids``: its user namespace, as PrivateUsers= names it;
-    ``dropped``: capabilities that it does not have even there.
+    ``limits``: what it may not do even there.
     """
 
     binds: tuple[Bind, ...]
@@ -39,4 +41,4 @@ class DeviceAccess:
     after: tuple[str, ...]
     requires: tuple[str, ...] = ()
     uids: str | None = None
-    dropped: tuple[str, ...] = ()
+    limits: Limits = NO_LIMITS

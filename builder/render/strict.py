@@ -13,15 +13,11 @@ from builder.broker.shapes import FIXED, MOST_TOUCH
 from builder.profile import Profile
 from builder.profile.model import AudioServer
 from builder.render.access import GPU, Bind, DeviceAccess
+from builder.render.limits import strict_limits
 from builder.render.templates import render_tree, template_root, write_file, write_link
 
 # What systemd leaves to containers (systemd.io/UIDS-GIDS) begins here; a seat has at most 62 terminals.
 FIRST_UID, UIDS = 524288, 65536
-# Capabilities in its own user namespace without which a whole desktop came up (docs/isolation.md).
-DROPPED = (
-    *("audit_control", "audit_write", "dac_read_search", "ipc_owner", "lease", "linux_immutable", "mknod"),
-    *("net_broadcast", "sys_nice", "sys_ptrace", "sys_resource", "sys_tty_config"),
-)
 PROGRAM = "usr/lib/seatsmith/broker"
 BROKER = "seatsmith-broker.service"
 MOST_INPUTS = len(FIXED) + MOST_TOUCH
@@ -57,7 +53,7 @@ def strict_access(profile: Profile) -> DeviceAccess:
         after=(),
         requires=(devices_unit(profile),),
         uids=f"{uid_base(profile)}:{UIDS}",
-        dropped=tuple(f"CAP_{name.upper()}" for name in DROPPED),
+        limits=strict_limits(profile.privileges),
     )
 
 

@@ -42,6 +42,32 @@ def test_a_container_is_strict_where_its_profile_says_nothing() -> None:
     assert profile().isolation == "strict"
 
 
+def nspawn_lines(profile: Profile, key: str) -> list[str]:
+    return [value for name, value in device_access(profile).limits.lines if name == key]
+
+
+def test_capabilities_and_calls_that_no_desktop_needs_are_taken_away() -> None:
+    (dropped,) = nspawn_lines(strict(), "DropCapability")
+    assert {"CAP_SYS_PTRACE", "CAP_MKNOD"} < set(dropped.split())
+    (calls,) = nspawn_lines(strict(), "SystemCallFilter")
+    assert calls.startswith("~") and {"bpf", "perf_event_open"} < set(calls[1:].split())
+    assert nspawn_lines(strict(), "Capability") == []
+
+
+def test_a_profile_gets_the_privileges_that_it_asks_for() -> None:
+    wanted = strict(privileges={"capabilities": ["sys_ptrace", "perfmon"], "system_calls": ["bpf", "@pkey"]})
+    (dropped,) = nspawn_lines(wanted, "DropCapability")
+    assert "CAP_SYS_PTRACE" not in dropped.split()
+    assert nspawn_lines(wanted, "Capability") == ["CAP_PERFMON"]  # nspawn leaves sys_ptrace by itself
+    allowed, refused = nspawn_lines(wanted, "SystemCallFilter")
+    assert allowed == "bpf @pkey"
+    assert "bpf" not in refused.split() and "perf_event_open" in refused.split()
+
+
+def test_nothing_is_taken_from_a_shared_container() -> None:
+    assert device_access(shared()).limits.lines == []
+
+
 def test_user_ids_of_two_terminals_never_overlap() -> None:
     terminals = [vt for vt in range(2, 64) if vt != 7]
     bases = [uid_base(strict(display={"vt": vt})) for vt in terminals]
