@@ -29,7 +29,10 @@ def bare(fresh: FreshBench) -> Bench:
     return bench
 
 
-def test_a_power_cut_while_a_seat_is_written_never_leaves_one_that_looks_whole(bare: Bench) -> None:
+@pytest.mark.parametrize("per_point", [1, pytest.param(5, marks=pytest.mark.long)])
+def test_a_power_cut_while_a_seat_is_written_never_leaves_one_that_looks_whole(
+    per_point: int, bare: Bench
+) -> None:
     before = bare.disk.with_name("before")
     copy_sparse(bare.disk, before)
     log = Log()
@@ -37,13 +40,13 @@ def test_a_power_cut_while_a_seat_is_written_never_leaves_one_that_looks_whole(b
         bare.apply(Recorder(medium.fd, medium.path, log))
     tally = {"untouched": 0, "marked": 0, "whole": 0}
     with bare.medium() as final:
-        for state in states(log, before, per_point=5, seed=2):
+        for state in states(log, before, per_point=per_point, seed=2):
             found = begun(bare, log, state, final)
             tally[found] += 1
             if found == "untouched":
                 assert state.read(300 << 20, len(LEFTOVER)) == LEFTOVER
     print(f"{len(log.writes)} writes, {sum(tally.values())} disks: {tally}")
-    assert tally["marked"] > 500
+    assert tally["marked"] > 100 * per_point
     assert tally["untouched"] >= 1
     assert tally["whole"] >= 1
 
