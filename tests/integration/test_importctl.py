@@ -45,7 +45,7 @@ def machines(tmp_path: Path, tools: Tools) -> Iterator[Path]:
 
 
 def pull(tools: Tools, url: str, key: TestKey, machines: Path) -> Result:
-    """``importctl pull-tar --verify=signature URL work``, with this key as the vendor's."""
+    """``importctl pull-tar --class=machine --verify=signature URL work``, with this key as the vendor's."""
     return tools.run(
         [PULL, f"--image-root={machines}", "--verify=signature", "tar", url, "work"],
         options=["--ro-bind", key.public, VENDOR_KEYS],

@@ -88,6 +88,17 @@ def seatsmith(project: Project, *words: str) -> None:
     assert result.returncode == 0, result.stderr[-4000:]
 
 
+def put_work_image(project: Project) -> None:
+    """A copy of the checkout with the image ``work``: the checkout's own where it has one."""
+    copy_checkout(project.root)
+    for name in ("_desktop", "work"):
+        shutil.copyfile(CHECKOUT / f"profiles/{name}.yaml", project.profiles / f"{name}.yaml")
+    if (CHECKOUT / "dist/work/manifest.json").exists():
+        shutil.copytree(CHECKOUT / "dist/work", project.dist / "work")
+    else:
+        seatsmith(project, "image", "work", "--source", "standin")
+
+
 def make_seat(project: Project) -> None:
     """A copy of the checkout with the seat ``twins``, its image built and its disk written."""
     copy_checkout(project.root)

@@ -19,10 +19,9 @@ from builder.machine.seatdisk import written_seat
 from builder.machine.subject import Subject
 from builder.project import Project, cache_home
 from builder.tools import Tools
-from tests.support.bootedseat import seatsmith
+from tests.support.bootedseat import put_work_image, seatsmith
 from tests.support.guestkit import GuestKit, make_kit
 from tests.support.smallcontainer import put_small_container
-from tests.support.tinyproject import CHECKOUT, copy_checkout
 
 SERIAL = "SEATSMITH-TEST-0"
 DISK = f"/dev/disk/by-id/virtio-{SERIAL}"
@@ -111,16 +110,10 @@ class LiveSeat:
 def make_project(place: Path, tools: Tools) -> Project:
     """A project with the seat ``live``, written; the host's image is the checkout's where it has one."""
     project = Project(place / "project", cache_home(), place / "project/dist")
-    copy_checkout(project.root)
-    for name in ("_desktop", "work"):
-        shutil.copyfile(CHECKOUT / f"profiles/{name}.yaml", project.profiles / f"{name}.yaml")
+    put_work_image(project)
     project.seats.mkdir()
     (project.seats / "live.yaml").write_text(SEAT)
     (project.profiles / "small.yaml").write_text(PROFILE.format(veth="true"))
-    if (CHECKOUT / "dist/work/manifest.json").exists():
-        shutil.copytree(CHECKOUT / "dist/work", project.dist / "work")
-    else:
-        seatsmith(project, "image", "work", "--source", "standin")
     put_small_container(project, "small", "1", tools)
     seatsmith(project, "seat", "write", "live")
     return project
