@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from builder.errors import BusyError, MachineError
+from builder.errors import BusyError, MachineError, SeatsmithError
 from builder.provision.identity import Identity, read_text
 from builder.provision.seatdisk import NEW, PREVIOUS, open_seat
 from builder.tools import Tools
@@ -47,13 +47,23 @@ def changing(identity: Identity, names: Sequence[str], tools: Tools) -> Iterator
             wait_until_closed(group, name)
         for name in active:
             tools.run(["lvchange", "--activate", "n", f"{group}/{name}"])
-        with locked(group):
-            yield medium
-        there = open_seat(medium, identity.size).names
-        for name in (name for name in own if name in there and not name.endswith(NEW)):
-            tools.run(["lvchange", "--activate", "y", f"{group}/{name}"])
+        try:
+            with locked(group):
+                yield medium
+        except BaseException:
+            with contextlib.suppress(SeatsmithError):  # the first error is the one to be told
+                activate(medium, identity.size, own, tools)
+            raise
+        activate(medium, identity.size, own, tools)
     finally:
         os.close(fd)
+
+
+def activate(medium: Medium, size: int, names: Sequence[str], tools: Tools) -> None:
+    """Activate those of the volumes that there are and that may be used."""
+    disk = open_seat(medium, size)
+    for name in (name for name in names if name in disk.names and not name.endswith(NEW)):
+        tools.run(["lvchange", "--activate", "y", f"{disk.metadata.name}/{name}"])
 
 
 def mapped(identity: Identity) -> list[str]:
