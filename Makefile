@@ -57,7 +57,7 @@ provision-test: setup ## Sweep power cuts and faults, print the tally; provision
 	@$(VENV)/bin/pytest tests/integration/provision -s -m "not registry" -k "power_cut or fault or error or replacements" $(ARGS)
 	@for profile in installer $$($(SEATSMITH) seat profiles $(SEAT)); do \
 		test -e dist/$$profile/manifest.json || $(SEATSMITH) image $$profile --source $(SOURCE) || exit; done
-	@$(VENV)/bin/pytest -m live tests/boot/test_provision_live.py
+	@$(VENV)/bin/pytest -m live -s tests/boot/test_provision_live.py tests/boot/test_provision_powercut.py
 	@$(SEATSMITH) installer try $(SEAT) --quick
 
 ##@ Releases

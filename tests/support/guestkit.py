@@ -25,6 +25,7 @@ from builder.project import Project
 from builder.run import run
 from builder.tools import Tools, tree_key
 from builder.volume import ext4
+from tests.support.diskfilter import plug_disk
 from tests.support.tinyproject import CHECKOUT
 
 PLACE = "/run/kit"
@@ -165,17 +166,9 @@ class GuestKit:
 
     def __init__(self, machine: Machine, disk: Path) -> None:
         self.host: HostShell = machine.host
-        port = machine.plugs.free_port()
-        machine.qmp(
-            "blockdev-add",
-            driver="raw",
-            node_name="kit",
-            read_only=True,
-            file={"driver": "file", "filename": os.fspath(disk), "read-only": True},
-        )
-        machine.qmp("device_add", driver="virtio-blk-pci", drive="kit", bus=port, id="kit", serial=SERIAL)
-        node = f"/dev/disk/by-id/virtio-{SERIAL}"
-        self.host.wait_for_file(node, timeout=60)
+        self.disk = disk
+        file = {"driver": "file", "filename": os.fspath(disk), "read-only": True}
+        node = plug_disk(machine, "kit", SERIAL, driver="raw", read_only=True, file=file)
         self.host.succeed(f"mkdir -p {PLACE} {CACHE}/seatsmith/tools && mount -o ro {node} {PLACE}")
         self.host.succeed(f"ln -s {PLACE}/tools {CACHE}/seatsmith/tools/{tree_key()}")
 

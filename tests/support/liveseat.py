@@ -6,7 +6,7 @@ nearly all of the time is that of `seatsmith provision`.
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,6 +78,8 @@ class LiveSeat:
 
     machine: Machine
     kit: GuestKit
+    project: Project
+    subject: Subject
 
     def provision(self, *words: str) -> dict[str, Any]:
         command = self.kit.command("provision", *words, "--json")
@@ -119,37 +121,52 @@ def make_project(place: Path, tools: Tools) -> Project:
     return project
 
 
-def change_profile(project: Project, tools: Tools) -> None:
-    """Version 2 of the container, whose profile wants no network of its own any more."""
+def change_profile(project: Project, tools: Tools, *, veth: str) -> None:
+    """Version 2 of the container, whose profile may want no network of its own any more."""
     for profile in ("work", "small"):
         shutil.rmtree(project.dist / profile)
-    (project.profiles / "small.yaml").write_text(PROFILE.format(veth="false"))
+    (project.profiles / "small.yaml").write_text(PROFILE.format(veth=veth))
     put_small_container(project, "small", "2", tools)
 
 
 @contextmanager
-def live_seat(place: Path, tools: Tools) -> Iterator[LiveSeat]:
-    """The seat, booted; in it seatsmith, with version 2 of the container to replace version 1."""
+def live_seat(
+    place: Path, tools: Tools, *, veth: str = "false", prepare: Callable[[Project], None] | None = None
+) -> Iterator[LiveSeat]:
+    """The seat, booted; in it seatsmith, with version 2 of the container to replace version 1.
+
+    With ``veth`` ("true" as it was, or "false") the host's files for the container stay, or change.
+    ``prepare`` adds something to the project that the guest gets.
+    """
     project, kernel, kit = make_project(place, tools), place / "kernel", place / "kit"
     kernel.mkdir()
     subject = without_desktop(written_seat(project, "live", tools, kernel, full=False))
     seats = project.dist / "seats"
     seats.rename(place / "seats")  # the kit has no use for the disk
     subject = subject.model_copy(update={"disk": place / "seats/live/live.img"})
-    change_profile(project, tools)
+    change_profile(project, tools, veth=veth)
+    if prepare:
+        prepare(project)
     make_kit(kit, project, tools)
     try:
-        with Machine(tools, subject.hardware(), name="provision-live") as machine:
-            machine.start()
-            machine.wait_for_agent(timeout=BOOT)
-            leave_passphrase(machine, subject)
-            seat = LiveSeat(machine, GuestKit(machine, kit))
-            machine.host.succeed(f"umask 077; printf %s {quote(subject.passphrase or '')} >{SECRET}")
-            machine.host.wait_for_file(f"{FOLDER}/started", timeout=BOOT)
+        with running(tools, project, subject, kit) as seat:
             yield seat
     finally:
         kit.unlink()
         subject.disk.unlink()
+
+
+@contextmanager
+def running(tools: Tools, project: Project, subject: Subject, kit: Path) -> Iterator[LiveSeat]:
+    """A seat whose disk was written, booted until its container runs, with seatsmith in it."""
+    with Machine(tools, subject.hardware(), name="provision-live") as machine:
+        machine.start()
+        machine.wait_for_agent(timeout=BOOT)
+        leave_passphrase(machine, subject)
+        seat = LiveSeat(machine, GuestKit(machine, kit), project, subject)
+        machine.host.succeed(f"umask 077; printf %s {quote(subject.passphrase or '')} >{SECRET}")
+        machine.host.wait_for_file(f"{FOLDER}/started", timeout=BOOT)
+        yield seat
 
 
 def without_desktop(subject: Subject) -> Subject:

@@ -52,7 +52,11 @@ class Recorded:
 
     def written_to(self, volume: str, number: int) -> list[Region]:
         """What was written into a volume before the event of that number."""
-        start, size = self.steady[volume]
+        return self.writes_in(self.steady[volume], number)
+
+    def writes_in(self, region: Region, number: int) -> list[Region]:
+        """What was written into a part of the disk before the event of that number."""
+        start, size = region
         writes = [event for event in self.log.events[:number] if event is not None]
         return [(at, len(data)) for at, data in writes if at < start + size and at + len(data) > start]
 
@@ -113,7 +117,7 @@ def check(recorded: Recorded, state: State, final: Medium) -> str:
             assert start == recorded.regions[volume.id][0]
             check_volume(recorded, state, final, volume.id)
     read_records(state.read(AREA_AT, BLOCK * BLOCKS))
-    check_boot(recorded, state, final, esp.start, set(ids.values()))
+    check_boot(recorded, state, final, esp, set(ids.values()))
     return "old" if ids[recorded.name] == recorded.old_id else "new"
 
 
@@ -130,17 +134,18 @@ def chunks(regions: Iterable[Region]) -> Iterator[Region]:
             yield at, min(CHUNK, start + size - at)
 
 
-def check_boot(recorded: Recorded, state: State, final: Medium, esp: int, there: set[str]) -> None:
+def check_boot(recorded: Recorded, state: State, final: Medium, esp: gpt.Partition, there: set[str]) -> None:
     """The boot menu names a kernel that is whole, and a volume that is."""
-    fat = Fat32(lambda offset, size: state.read(esp + offset, size))
+    fat = Fat32(lambda offset, size: state.read(esp.start + offset, size))
     entry = fat.file("loader/entries/seat-private.conf").decode()
     kernel = re.search(rf"^efi +/{KERNELS}/(.+)$", entry, re.MULTILINE)
     named = re.search(r"rd\.luks\.name=([0-9a-f-]+)=root", entry)
     assert kernel and named
-    assert fat.file("EFI/BOOT/BOOTX64.EFI")
-    fat.check(KERNELS)
-    digest = digest_of(fat.file(f"{KERNELS}/{kernel[1]}"))
-    assert digest == recorded.kernels[kernel[1]], "the kernel is damaged"
+    if state.number == 0 or recorded.writes_in((esp.start, esp.size), state.number):
+        assert fat.file("EFI/BOOT/BOOTX64.EFI")
+        fat.check(KERNELS)
+        digest = digest_of(fat.file(f"{KERNELS}/{kernel[1]}"))
+        assert digest == recorded.kernels[kernel[1]], "the kernel is damaged"
     for volume in there:
         if luks_id(state, recorded.regions[volume][0]) == named[1]:
             check_volume(recorded, state, final, volume)

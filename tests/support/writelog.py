@@ -16,6 +16,7 @@ from tests.support.faults import Log
 
 MAGIC = 0x6A736677736872
 VERSION = 1
+PIECE = 64 << 10
 _SUPER = struct.Struct("<QQQI")  # magic, version, number of entries, size of a sector
 _ENTRY = struct.Struct("<QQQQ")  # sector, number of sectors, flags, length of a mark
 
@@ -83,13 +84,15 @@ def write_log(path: Path, entries: Sequence[Entry], *, sector: int = 512) -> Non
 def log_of(path: Path) -> Log:
     """The log as the harness of power cuts takes it.
 
-    In the harder way each: what was discarded stays, and a write that was to be durable at once may be lost
-    like any other (virtio-blk offers no such writes; the kernel flushes instead).
+    In the harder way each: what was discarded stays, a write that was to be durable at once may be lost
+    like any other (virtio-blk offers no such writes; the kernel flushes instead), and of a large write any
+    piece may be on the disk before another.
     """
     log = Log()
     for sector, entry in read_log(path):
         if entry.flags & Flag.FLUSH:
             log.events.append(None)
         if entry.data and not entry.flags & Flag.MARK:
-            log.events.append((entry.sector * sector, entry.data))
+            for at in range(0, len(entry.data), PIECE):
+                log.events.append((entry.sector * sector + at, entry.data[at : at + PIECE]))
     return log

@@ -80,3 +80,11 @@ def test_writes_and_flushes_are_taken_over_in_their_order_and_offsets_are_bytes(
     ]
     write_log(path, log, sector=4096)
     assert log_of(path).events == [(12288, one), None, (36864, two), None]
+
+
+def test_a_large_write_is_taken_in_pieces(tmp_path: Path) -> None:
+    path, data = tmp_path / "log", bytes(range(256)) * (150 << 2)
+    write_log(path, [Entry(2, len(data) // SECTOR, data=data)])
+    writes = log_of(path).writes
+    assert [at for at, _ in writes] == [1024, 1024 + (64 << 10), 1024 + (128 << 10)]
+    assert b"".join(piece for _, piece in writes) == data
