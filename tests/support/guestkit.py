@@ -166,7 +166,6 @@ class GuestKit:
 
     def __init__(self, machine: Machine, disk: Path) -> None:
         self.host: HostShell = machine.host
-        self.disk = disk
         file = {"driver": "file", "filename": os.fspath(disk), "read-only": True}
         node = plug_disk(machine, "kit", SERIAL, driver="raw", read_only=True, file=file)
         self.host.succeed(f"mkdir -p {PLACE} {CACHE}/seatsmith/tools && mount -o ro {node} {PLACE}")
