@@ -67,6 +67,7 @@ def change_a_file(tiny: TinyProject, text: str) -> None:
     (tiny.root / "mkosi.extra/etc/motd").write_text(text)
 
 
+@pytest.mark.long
 def test_after_a_changed_file_the_initrd_is_kept_and_the_bits_are_those_of_a_full_build(
     tiny: TinyProject,
 ) -> None:

@@ -79,6 +79,7 @@ def check_seat(bench: Bench) -> Run:
     return run
 
 
+@pytest.mark.long
 def test_an_apply_that_was_interrupted_at_any_write_goes_on_with_what_is_left(bare: Bench) -> None:
     before = bare.disk.with_name("before")
     copy_sparse(bare.disk, before)
