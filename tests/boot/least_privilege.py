@@ -21,15 +21,9 @@ from builder.machine.seatdisk import written_seat
 from builder.machine.shell import until
 from builder.machine.subject import Subject
 from builder.project import find_project
+from builder.render.limits import LEFT
 from builder.tools import ensure_tools
 
-# what systemd-nspawn(1) leaves to a container by itself
-CAPABILITIES = (
-    "audit_control audit_write chown dac_override dac_read_search fowner fsetid ipc_owner kill "
-    "lease linux_immutable mknod net_admin net_bind_service net_broadcast net_raw setfcap "
-    "setgid setpcap setuid sys_admin sys_boot sys_chroot sys_nice sys_ptrace sys_resource "
-    "sys_tty_config"
-)
 CALLS = (
     "@debug @keyring @obsolete @pkey @swap bpf io_uring_setup io_uring_enter io_uring_register userfaultfd "
     "kcmp move_pages process_vm_readv process_vm_writev perf_event_open open_by_handle_at"
@@ -95,7 +89,7 @@ def settings(text: str) -> Iterator[tuple[str, str]]:
     yield "nothing", ""
     yield "gaining privileges by set-uid programs", "NoNewPrivileges=yes"
     yield "all calls below", f"SystemCallFilter=~{CALLS}"
-    for capability in CAPABILITIES.split():
+    for capability in sorted(LEFT):
         if (name := f"CAP_{capability.upper()}") not in dropped:
             yield name, f"DropCapability={name}"
     for call in CALLS.split():

@@ -19,6 +19,7 @@ from builder.tools import Tools
 from tests.support.gpgkeys import KeyMaker, TestKey
 from tests.support.ownrepository import Repositories
 from tests.support.pacman_repo import TinyPackage
+from tests.support.processes import children_in, stopped, wait_for
 from tests.support.tinyproject import PROFILE, Outcome, TinyProject, make_project
 
 mounts = pytest.mark.skipif(os.geteuid() != 0, reason="mount(2) needs root")
@@ -269,26 +270,6 @@ def test_a_mirror_that_leads_in_circles_or_breaks_off_ends_the_making_of_a_lock(
 # Interrupted, two at once (killed: test_image_killed.py)
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.02)
-
-
-def children_in(place: Path) -> list[int]:
-    """Processes whose command line names something below ``place``."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            words = (entry / "cmdline").read_bytes()
-        except OSError:
-            continue
-        if os.fsencode(place) in words and int(entry.name) != os.getpid():
-            found.append(int(entry.name))
-    return found
-
-
 def building(tiny: TinyProject) -> Callable[[], bool]:
     """Whether mkosi is at work."""
     return lambda: bool(list((tiny.project.cache / "work/tiny.image").glob("workspace/*")))
@@ -315,16 +296,6 @@ def test_a_second_build_of_the_same_profile_is_busy(tiny: TinyProject) -> None:
             refused(tiny.run("image", "tiny", "--force"), 7, f"the image of tiny.* by process {process.pid}")
             refused(tiny.run("lock", "tiny"), 7, f"process {process.pid}")
         assert process.wait(120) == 0
-
-
-@contextmanager
-def stopped(process: subprocess.Popen[str]) -> Iterator[None]:
-    """Hold a build where it is, so that it cannot be done before others have come to its lock."""
-    process.send_signal(signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        process.send_signal(signal.SIGCONT)
 
 
 # Disks and permissions
