@@ -184,8 +184,11 @@ def apply(
     personas = {e.name: new_persona(hostname=named.get(e.name)) for e in plan.environments}
     edits = {name: {**materials.edits.get(name, {}), **edits_of(p)} for name, p in personas.items()}
     targets.refuse_size(replace(identity.target, is_device=True), plan.disk_size)
-    with scratch_directory(scratch), targets.held(identity.target) as fd:
-        medium = medium or Medium(fd, identity.path, sector=identity.target.sector)
+    with (
+        scratch_directory(scratch),
+        targets.held(identity.target) as fd,
+        medium or Medium(fd, identity.path, sector=identity.target.sector) as medium,
+    ):
         disk = replace(identity.target, is_device=True)  # also a file is written in place, as the disk it is
         key = made_of(plan, materials, ids, named | {"--erase": erase.value}, identity.size)
         taken_up = take_up(medium, plan, materials, key, tools=tools, scratch=scratch)

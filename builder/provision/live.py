@@ -30,8 +30,8 @@ PATIENCE = 15.0  # seconds that a volume may take to be closed after its contain
 def changing(identity: Identity, names: Sequence[str], tools: Tools) -> Iterator[Medium]:
     """A medium for a change of the environments ``names``. Raises BusyError where they are in use."""
     if not identity.target.is_device or not mapped(identity):
-        with targets.held(identity.target) as fd:
-            yield Medium(fd, identity.path, sector=identity.target.sector)
+        with targets.held(identity.target) as fd, medium_of(identity, fd) as medium:
+            yield medium
         return
     try:
         fd = os.open(identity.path, os.O_RDWR | os.O_CLOEXEC)
@@ -39,7 +39,7 @@ def changing(identity: Identity, names: Sequence[str], tools: Tools) -> Iterator
         raise MachineError(f"cannot open {identity.path} for writing: {e.strerror}") from e
     try:
         os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)  # lvm2 writes past our cache
-        medium = Medium(fd, identity.path, sector=identity.target.sector)
+        medium = medium_of(identity, fd)
         group = open_seat(medium, identity.size).metadata.name
         own = [name + end for name in names for end in ("", NEW, PREVIOUS)]
         active = [name for name in own if mapper_device(group, name)]
@@ -48,7 +48,7 @@ def changing(identity: Identity, names: Sequence[str], tools: Tools) -> Iterator
         for name in active:
             tools.run(["lvchange", "--activate", "n", f"{group}/{name}"])
         try:
-            with locked(group):
+            with locked(group), medium:
                 yield medium
         except BaseException:
             with contextlib.suppress(SeatsmithError):  # the first error is the one to be told
@@ -57,6 +57,10 @@ def changing(identity: Identity, names: Sequence[str], tools: Tools) -> Iterator
         activate(medium, identity.size, own, tools)
     finally:
         os.close(fd)
+
+
+def medium_of(identity: Identity, fd: int) -> Medium:
+    return Medium(fd, identity.path, sector=identity.target.sector)
 
 
 def activate(medium: Medium, size: int, names: Sequence[str], tools: Tools) -> None:

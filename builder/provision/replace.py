@@ -212,6 +212,7 @@ class Replacement:
         disk, job = self.disk, self.job
         size = disk.size_of(self.new) - luks.HEADER_SIZE
         self.report.kept = kept.size if kept else 0
+        disk.medium.expect(job.image.tar.stat().st_size)
         with self.timed("filesystem"), ui.current().step(f"Making the filesystem of {job.name}"):
             image = self.make_filesystem(size, kept)
         keyfile = self.keyfile()

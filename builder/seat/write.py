@@ -95,8 +95,8 @@ def write_seat(
         no_space_named(target),
         targets.held(place) as fd,
         removed_on_failure(place),
+        Medium(fd, place.path, sector=place.sector, workers=workers) as medium,
     ):
-        medium = Medium(fd, place.path, sector=place.sector, workers=workers)
         writer = Writer(plan, materials, place, medium, tools, scratch)
         report = writer.write(erase, final.size if final.is_device else plan.disk_size)
         if not final.is_device:
@@ -181,6 +181,7 @@ class Writer:
             dense = report.erased is Erase.DENSE
             with timed(report, "filesystems"), ThreadPoolExecutor(2) as pool:
                 made = self.start_filesystems(pool)
+                self.medium.expect(sum(i.tar.stat().st_size for i in self.materials.images.values()))
                 self.write_esp(dense=dense)
                 self.write_swap(dense=dense)
                 if dense:

@@ -9,6 +9,7 @@ import os
 import stat
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Self
 
 from builder.errors import MachineError
 from builder.ui import Meter
@@ -22,10 +23,22 @@ _PUNCH_HOLE = 0x01 | 0x02  # FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE (linux/f
 
 
 class Medium:
-    """An open disk, or a file that stands for one."""
+    """An open disk, or a file that stands for one. Leaving it ends its worker processes, not the ``fd``."""
 
     def __init__(self, fd: int, path: Path, *, sector: int = 512, workers: int | None = None) -> None:
-        self.fd, self.path, self.sector, self.workers = fd, path, sector, workers
+        self.fd, self.path, self.sector = fd, path, sector
+        self.pool = xts.Pool(path, workers=workers)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.pool.close()
+
+    def expect(self, size: int) -> None:
+        """Let the workers load while something else is done, if about ``size`` bytes want them."""
+        if size > SMALL:
+            self.pool.start()
 
     def read(self, offset: int, length: int) -> bytes:
         """Raises MachineError where the disk cannot read it."""
@@ -69,8 +82,7 @@ class Medium:
     ) -> list[Written]:
         """Write ``ranges`` of ``source`` as the payload that begins at byte ``base`` of the medium."""
         if sum(end - start for start, end in ranges) > SMALL:
-            how = {"meter": meter, "overlay": overlay, "workers": self.workers}
-            return xts.encrypt(source, self.path, base, ranges, key, **how)  # type: ignore[arg-type]
+            return xts.encrypt(self.pool, source, base, ranges, key, meter=meter, overlay=overlay)
         done = []
         sectors = Sectors(key)
         with source.open("rb") as f:
@@ -93,7 +105,7 @@ class Medium:
     def read_back(self, written: Sequence[Written], *, meter: Meter) -> None:
         """Compare what was written with what the medium holds. Raises MachineError where they differ."""
         if sum(w.size for w in written) > SMALL:
-            xts.read_back(self.path, written, meter=meter, workers=self.workers)
+            xts.read_back(self.pool, written, meter=meter)
             return
         os.posix_fadvise(self.fd, 0, 0, os.POSIX_FADV_DONTNEED)
         for piece in written:

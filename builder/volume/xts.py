@@ -23,6 +23,7 @@ from builder.volume.cipher import SECTOR, Sectors
 
 PIECE = 16 << 20  # what a worker is given at a time
 CHUNK = 1 << 20  # what it reads at a time
+MOST_WORKERS = 16
 
 Range = tuple[int, int]  # start, end
 checksum = xxhash.xxh3_128
@@ -75,17 +76,16 @@ def split(ranges: Sequence[Range], piece: int = PIECE) -> Iterator[tuple[Range, 
 
 
 def encrypt(
+    pool: "Pool",
     source: Path,
-    target: Path,
     base: int,
     ranges: Sequence[Range],
     key: bytearray,
     *,
     meter: Meter,
     overlay: dict[int, bytes] | None = None,
-    workers: int | None = None,
 ) -> list[Written]:
-    """Encrypt ``ranges`` of ``source`` to ``target``, whose byte ``base`` is the payload's first.
+    """Encrypt ``ranges`` of ``source`` to the pool's target, whose byte ``base`` is the payload's first.
 
     Returns what was written where. The caller syncs the target.
     """
@@ -93,23 +93,21 @@ def encrypt(
     for piece in split(ranges):
         extra = {o: d for o, d in (overlay or {}).items() if any(a <= o < b for a, b in piece)}
         jobs.append(Job(piece, extra))
-    with Pool(target, workers=worker_count(jobs, workers)) as pool:
-        digests = pool.map(jobs, meter, source=source, base=base, key=key)
+    digests = pool.map(jobs, meter, source=source, base=base, key=key)
     return [Written(base, job.ranges, digest) for job, digest in zip(jobs, digests, strict=True)]
 
 
-def read_back(target: Path, written: Sequence[Written], *, meter: Meter, workers: int | None = None) -> None:
+def read_back(pool: "Pool", written: Sequence[Written], *, meter: Meter) -> None:
     """Read what was written from the disk again and compare digests; the page cache is left out of it.
 
     Raises MachineError naming the first place that differs.
     """
-    drop_cache(target)
+    drop_cache(pool.target)
     jobs = [Job(tuple((w.base + a, w.base + b) for a, b in w.ranges)) for w in written]
-    with Pool(target, workers=worker_count(jobs, workers)) as pool:
-        found = pool.map(jobs, meter)
+    found = pool.map(jobs, meter)
     for piece, digest in zip(written, found, strict=True):
         if piece.digest != digest:
-            raise differs(target, piece)
+            raise differs(pool.target, piece)
 
 
 def differs(target: Path, piece: Written) -> MachineError:
@@ -129,23 +127,22 @@ def drop_cache(path: Path) -> None:
         os.close(fd)
 
 
-def worker_count(jobs: Sequence[Job], wanted: int | None = None) -> int:
-    """One per core, but none that would start for less than two pieces."""
-    return wanted or max(1, min(len(os.sched_getaffinity(0)), len(jobs) // 2, 16))
-
-
 class Pool:
-    """Worker processes over one target. They end with us: their pipe closes when we do, however that is."""
+    """Worker processes over one target, one per core unless told.
 
-    def __init__(self, target: Path, *, workers: int) -> None:
+    They begin with the first work, or before it by ``start``: each takes half a second to load. They end
+    when the pool is closed, and with us: their pipes close when we do, however that is.
+    """
+
+    def __init__(self, target: Path, *, workers: int | None = None) -> None:
         self.target = target
-        self.workers = workers
+        self.workers = workers or min(len(os.sched_getaffinity(0)), MOST_WORKERS)
         self._stack = contextlib.ExitStack()
         self._pipes: list[Connection] = []
 
-    def __enter__(self) -> "Pool":
+    def start(self) -> None:
         context = multiprocessing.get_context("spawn")
-        for _ in range(self.workers):
+        while len(self._pipes) < self.workers:
             ours, theirs = context.Pipe()
             process = context.Process(target=_serve, args=(theirs, os.fspath(self.target)), daemon=True)
             process.start()
@@ -153,10 +150,16 @@ class Pool:
             self._stack.callback(process.join, 10)
             self._stack.callback(ours.close)
             self._pipes.append(ours)
+
+    def close(self) -> None:
+        self._pipes.clear()
+        self._stack.close()
+
+    def __enter__(self) -> "Pool":
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stack.close()
+        self.close()
 
     def map(
         self,
@@ -168,6 +171,7 @@ class Pool:
         key: bytearray | None = None,
     ) -> list[bytes]:
         """Digest of each job's bytes on the target: written from ``source`` under ``key``, or read back."""
+        self.start()
         results: list[bytes] = [b""] * len(jobs)
         queue = deque(range(len(jobs)))
         failures: list[str] = []
@@ -219,6 +223,7 @@ def _serve(pipe: Connection, target: str) -> None:
                 except OSError as e:
                     pipe.send(f"{e.strerror} (at byte {base + job.ranges[0][0]})")
                     return
+            key, sectors = b"", None  # while it waits for more, it needs none
 
 
 def _written(sectors: Sectors, source: str, target: str, base: int, job: Job) -> bytes:

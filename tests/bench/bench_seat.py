@@ -91,6 +91,8 @@ def write_volume(image: Path, place: Path, epoch: int, size: int = SIZE) -> tupl
         f.truncate(OFFSET + size)
     began = time.monotonic()
     payload = size - HEADER_SIZE
+    pool = xts.Pool(disk, workers=2)
+    pool.start()
     ext4.make(
         tools,
         clear,
@@ -102,7 +104,7 @@ def write_volume(image: Path, place: Path, epoch: int, size: int = SIZE) -> tupl
         epoch=epoch,
     )
     ranges = ext4.used_ranges(tools, clear)
-    with volume_key() as key:
+    with pool, volume_key() as key:
         header = luks.make_header(
             tools,
             place / "header",
@@ -114,14 +116,13 @@ def write_volume(image: Path, place: Path, epoch: int, size: int = SIZE) -> tupl
         )
 
         base, meter = OFFSET + HEADER_SIZE, NoMeter()
-        xts.encrypt(clear, disk, base, ranges, key, meter=meter)
+        xts.encrypt(pool, clear, base, ranges, key, meter=meter)
         with disk.open("r+b") as f:
             os.pwrite(f.fileno(), header, OFFSET)
             os.fsync(f.fileno())
         seconds = time.monotonic() - began
         jobs = [xts.Job(piece) for piece in xts.split(ranges)]
-        with xts.Pool(disk, workers=2) as pool:
-            took = best(lambda: pool.map(jobs, meter, source=clear, base=base, key=key))
+        took = best(lambda: pool.map(jobs, meter, source=clear, base=base, key=key))
     clear.unlink()
     disk.unlink()
     who = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)

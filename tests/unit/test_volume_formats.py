@@ -282,15 +282,16 @@ def test_worker_processes_and_one_process_write_the_same(tmp_path: Path) -> None
         medium = Medium(f.fileno(), one)
         first = medium.encrypt(source, MIB, ranges, key, meter=NoMeter(), overlay=secret)
         medium.read_back(first, meter=NoMeter())
-    second = xts.encrypt(source, many, MIB, ranges, key, meter=NoMeter(), overlay=secret, workers=2)
-    xts.read_back(many, second, meter=NoMeter(), workers=2)
-    assert first == second
-    assert one.read_bytes() == many.read_bytes()
-    with many.open("r+b") as f:
-        (was,) = os.pread(f.fileno(), 1, 4 * MIB + 17)
-        os.pwrite(f.fileno(), bytes([was ^ 1]), 4 * MIB + 17)
-    with pytest.raises(MachineError, match="reads back differently"):
-        xts.read_back(many, second, meter=NoMeter(), workers=2)
+    with xts.Pool(many, workers=2) as pool:
+        second = xts.encrypt(pool, source, MIB, ranges, key, meter=NoMeter(), overlay=secret)
+        xts.read_back(pool, second, meter=NoMeter())
+        assert first == second
+        assert one.read_bytes() == many.read_bytes()
+        with many.open("r+b") as f:
+            (was,) = os.pread(f.fileno(), 1, 4 * MIB + 17)
+            os.pwrite(f.fileno(), bytes([was ^ 1]), 4 * MIB + 17)
+        with pytest.raises(MachineError, match="reads back differently"):
+            xts.read_back(pool, second, meter=NoMeter())
 
 
 # Keys
