@@ -1,6 +1,7 @@
 """Where does the stand-in's content come from? One Debian root, made by mmdebstrap, kept as a tar."""
 
 import os
+import re
 import shlex
 import shutil
 from pathlib import Path
@@ -22,6 +23,8 @@ EXCLUDED = (
     "/usr/share/lintian/*",
     "/usr/share/locale/*/*",
 )
+MEMORY = Path("/dev/shm")
+ROOM = 8 << 30  # bytes of memory to spare before a root (2.5 GB) is made in it
 ARCHIVES = "/var/cache/apt/archives"  # where apt of the root keeps .deb files
 
 
@@ -81,7 +84,17 @@ def build_root(tar: Path, *, debs: Path) -> None:
             SUITE,
             made,
         ]
-        run(argv, env=dict(os.environ), hint="are Debian's mirrors reachable from here?")
+        run(argv, env=workplace() | os.environ, hint="are Debian's mirrors reachable from here?")
+
+
+def workplace() -> dict[str, str]:
+    """Where mmdebstrap unpacks: in memory if there is plenty, which takes three quarters of the time."""
+    available = re.search(r"^MemAvailable: +(\d+) kB$", Path("/proc/meminfo").read_text(), re.MULTILINE)
+    if not MEMORY.is_dir() or not available or int(available[1]) << 10 < ROOM:
+        return {}
+    place = os.statvfs(MEMORY)
+    usable = not place.f_flag & os.ST_NOEXEC and place.f_bavail * place.f_frsize >= ROOM // 2
+    return {"TMPDIR": os.fspath(MEMORY)} if usable else {}
 
 
 def deb_hooks(debs: Path, *, direct: bool) -> tuple[str, str]:
