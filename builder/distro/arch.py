@@ -21,7 +21,7 @@ from builder.errors import InputError
 from builder.files import atomic_path, file_digest, json_digest, linked
 from builder.lock import RENEW, Lock, LockedFile
 from builder.profile import Profile
-from builder.profile.model import Distribution
+from builder.profile.model import Distribution, Repository
 from builder.project import Project
 from builder.run import ProgramError, Result
 from builder.sources import Source, reachable
@@ -66,7 +66,7 @@ class Arch:
         scratch: Path,
     ) -> Lock:
         snapshot, mirrors = self.mirrors(source, date)
-        mirrors |= {r.name: r.url for r in profile.repositories}
+        mirrors |= {r.name: expanded_url(r) for r in profile.repositories}
         with reachable(mirrors) as urls:
             return resolve_with_pacman(
                 profile,
@@ -130,6 +130,11 @@ class Arch:
                 "Content": {"Packages": self.wanted(profile, lock.source)},
             }
         )
+
+
+def expanded_url(repository: Repository) -> str:
+    """The URL with pacman's variables put in (pacman.conf(5)): others than pacman fetch from it, too."""
+    return repository.url.replace("$repo", repository.name).replace("$arch", "x86_64")
 
 
 def parse_day(date: str) -> datetime:

@@ -37,7 +37,7 @@ class Repositories:
         text = PROFILE.replace("[hello]", f"[{package.name}]") + (
             "repositories:\n"
             "  - name: own\n"
-            f"    url: {self.url}/{name}/own/os/x86_64\n"
+            f"    url: {self.url}/{name}/$repo/os/$arch\n"
             f"    key: {name}.gpg\n"
             f"    fingerprint: {fingerprint or key.fingerprint}\n"
             f"    siglevel: {siglevel}\n"
