@@ -328,9 +328,9 @@ def run_build(
     if uki.exists():
         shutil.copyfile(uki, made / "image.efi")
     bundle = build.rendered / "host"
-    from builder.render import render_host_bundle
+    from builder.render import render_host_bundle, sound_user
 
-    render_host_bundle(build.profile, bundle, host_user=build.profile.users[0].name)
+    render_host_bundle(build.profile, bundle, host_user=sound_user(build.profile))
     pack_tree(bundle, made / "host.tar.zst", epoch=build.epoch)
     shutil.copytree(build.rendered, made / "rendered", symlinks=True)
 

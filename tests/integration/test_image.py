@@ -81,6 +81,22 @@ def test_the_host_bundle_is_a_tree_for_the_hosts_root(tiny: TinyProject) -> None
     assert {(i.uid, i.gid, i.mtime) for i, _ in inside.values()} == {(0, 0, 1793491200)}
 
 
+@pytest.mark.parametrize(
+    ("users", "whose"),
+    [("[]", "root"), ("[{name: first}, {name: second}]\ndisplay: {autologin: second}", "second")],
+)
+def test_the_bundle_of_whatever_users_is_the_one_that_render_shows(
+    tiny: TinyProject, users: str, whose: str
+) -> None:
+    tiny.write_profile(f"users: {users}\npackages: {{remove: [alsa-utils, libpulse]}}\n", "people")
+    made = tiny.run("image", "people")
+    assert made.code == 0, made.err
+    inside = members(tiny.dist("people") / f"{STEM.replace('tiny', 'people')}.host.tar.zst")
+    sound = "etc/tmpfiles.d/seatsmith-sound-people.conf"
+    assert f"0700 {whose} {whose}".encode() in inside[f"./{sound}"][1]
+    assert inside[f"./{sound}"][1] == (tiny.project.rendered("people") / "host" / sound).read_bytes()
+
+
 def test_the_papers_name_the_packages_and_every_input(tiny: TinyProject) -> None:
     manifest = json.loads((tiny.dist() / "manifest.json").read_text())
     assert "hello" in {p["name"] for p in manifest["packages"]}
