@@ -5,6 +5,7 @@ Each rule has an ``Annotated`` type of the same name; ``docs/profiles.md`` lists
 
 import base64
 import binascii
+import difflib
 import re
 from pathlib import Path
 from typing import Annotated
@@ -27,6 +28,10 @@ ZONES = (
     *("Africa", "America", "Antarctica", "Arctic", "Asia", "Atlantic", "Australia", "Brazil", "Canada"),
     *("Chile", "Etc", "Europe", "Indian", "Mexico", "Pacific", "US"),
 )
+
+
+ZONEINFO = Path("/usr/share/zoneinfo")  # this machine's tz database, if it has one
+TYPO = 0.8  # how alike two names are when one is taken for the other misspelt
 
 
 def user_why(text: str) -> str | None:
@@ -132,7 +137,18 @@ def timezone_why(text: str) -> str | None:
         if slash and near:
             return f"{shown(text)} is not a time zone; did you mean '{near}/{city.title()}'?"
         return f"{shown(text)} is not a time zone name"
+    if near := misspelt_zone(text):
+        return f"there is no time zone {shown(text)}; did you mean {near!r}?"
     return None
+
+
+def misspelt_zone(text: str) -> str | None:
+    """The zone that was meant. A name unlike all of this machine's passes: the image's may be newer."""
+    area = ZONEINFO / text.partition("/")[0]
+    if not re.fullmatch(TIMEZONE.pattern, text) or not area.is_dir() or (ZONEINFO / text).is_file():
+        return None
+    there = sorted(path.relative_to(ZONEINFO).as_posix() for path in area.rglob("*") if path.is_file())
+    return next(iter(difflib.get_close_matches(text, there, n=1, cutoff=TYPO)), None)
 
 
 TIMEZONE = Rule(

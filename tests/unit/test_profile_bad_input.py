@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from builder.errors import InputError
-from builder.profile import load_profile
+from builder.profile import checks, load_profile
+from builder.profile.checks import TIMEZONE
 from builder.profile.positions import LARGEST
 from tests.support.profiles import problems_of, project_at, write
 
@@ -247,6 +248,28 @@ def test_a_mistake_is_told_with_its_line_column_and_what_is_accepted(
     write(project, work=text, _desktop="keymap: us\n")
     told = [f"{p.position.line}:{p.position.column}: {p.message}" for p in problems_of(project)]
     assert any(t.startswith(f"{line}:{column}: ") and message in t for t in told), "\n".join(told)
+
+
+@pytest.mark.parametrize(
+    ("zone", "meant"),
+    [("Europe/Berln", "Europe/Berlin"), ("America/Argentina/Buenos_Ares", "America/Argentina/Buenos_Aires")],
+)
+def test_a_misspelt_time_zone_is_told_with_the_one_that_was_meant(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, zone: str, meant: str
+) -> None:
+    zones = tmp_path / "zoneinfo"
+    monkeypatch.setattr(checks, "ZONEINFO", zones)
+    project = project_at(tmp_path)
+    write(project, work=f"timezone: {zone}\n")
+    assert load_profile(project, "work").timezone == zone, "no zones here to compare with"
+    (zones / meant).parent.mkdir(parents=True)
+    (zones / meant).touch()
+    assert [p.message for p in problems_of(project)] == [
+        f"timezone: there is no time zone '{zone}'; did you mean '{meant}'? accepted: {TIMEZONE.accepted}"
+    ]
+    for other in (meant, "Europe/Elsewhere", "America/Elsewhere"):
+        write(project, work=f"timezone: {other}\n")
+        assert load_profile(project, "work").timezone == other, "known, or unlike all that are"
 
 
 def test_all_mistakes_of_a_file_are_told_at_once_sorted_by_line(tmp_path: Path) -> None:
