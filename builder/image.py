@@ -139,11 +139,15 @@ def at_work(project: Project, profile: Profile) -> AbstractContextManager[None]:
 def obtain_lock(project: Project, profile: Profile, source: Source, *, locked: bool) -> Lock:
     """The lock to build from: obeyed where there is one for this request, else made, unless ``locked``."""
     path = lock_path(project, profile, source)
+    hint = f"make it: seatsmith lock {profile.name}"
     if path.exists():
         lock = read_lock(path)
         asked = backend(profile.distribution).request(profile, project, source)
         if (lock.profile, lock.source, lock.request) != (profile.name, source, asked):
             why = "was made for other packages than the profile now asks for"
+        elif (lacking := lost(lock, store_of(project))) is not None:
+            why = f"is of another machine's stand-in, and the store lacks {lacking}"
+            hint = "take it in again: seatsmith store import"
         elif not current(lock, store_of(project)):
             why = "was made for an earlier stand-in"
         else:
@@ -151,7 +155,7 @@ def obtain_lock(project: Project, profile: Profile, source: Source, *, locked: b
     else:
         why = "does not exist"
     if locked:
-        raise InputError(f"the lock {path} {why}", hint=f"make it: seatsmith lock {profile.name}")
+        raise InputError(f"the lock {path} {why}", hint=hint)
     ui.current().say(f"The lock {path} {why}; resolving.")
     return make_lock(project, profile, source)
 
@@ -168,12 +172,21 @@ def current(lock: Lock, store: Store) -> bool:
 
 def is_carried(lock: Lock, store: Store) -> bool:
     """Whether a lock is of another machine's stand-in, and came with all that it names (store import)."""
+    return is_foreign(lock) and lost(lock, store) is None
+
+
+def lost(lock: Lock, store: Store) -> str | None:
+    """What the store lacks of a lock of another machine's stand-in; None where it is whole, or ours."""
+    lacking = (found for file in lock.files if (found := store.lack(file))) if is_foreign(lock) else ()
+    return next(iter(lacking), None)
+
+
+def is_foreign(lock: Lock) -> bool:
     from builder.standin.mirror import standin_home
 
     own = public_key_of(standin_home() / "key")
     keys = {file.sha256 for file in lock.by_kind("key")}
-    ours = own.is_file() and file_digest(own) in keys
-    return bool(keys) and not ours and all(store.has(file) for file in lock.files)
+    return bool(keys) and not (own.is_file() and file_digest(own) in keys)
 
 
 def mirrored_indexes(lock: Lock) -> dict[Path, LockedFile]:

@@ -64,6 +64,17 @@ class Store:
         except FileNotFoundError:
             return False
 
+    def lack(self, file: LockedFile) -> str | None:
+        """What is wrong with a file that is not there with the right size; None where it is."""
+        if self.has(file):
+            return None
+        path = self.path(file.sha256)
+        found = f"{path.stat().st_size} bytes, sha256 {file_digest(path)}" if path.is_file() else "nothing"
+        return (
+            f"{file.title} ({file.filename}):\n"
+            f"  expected {file.size} bytes, sha256 {file.sha256}\n  found    {found}"
+        )
+
     def checked(self, file: LockedFile) -> Path:
         """The path of a stored file after checking its digest; a damaged one is removed and refused."""
         path = self.path(file.sha256)
@@ -107,10 +118,16 @@ class Store:
         with exclusive(self.root / "fetch.lock", "the store", wait=True), no_space_named(self.root):
             missing: dict[str, LockedFile] = {}  # asked again: somebody may have fetched it meanwhile
             for file in lock.files:
-                if not self.has(file):
-                    missing.setdefault(file.sha256, file)
+                if not self.has(file) and missing.setdefault(file.sha256, file) is file:
+                    self.say_cut_short(file)
             if missing:
                 self.fetch_all(list(missing.values()), urls)
+
+    def say_cut_short(self, file: LockedFile) -> None:
+        if self.path(file.sha256).exists():
+            ui.current().warn(
+                f"the store has less than was put there, and it is fetched anew: {self.lack(file)}"
+            )
 
     def fetch_all(self, missing: list[LockedFile], urls: dict[str, str]) -> None:
         import httpx

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import tarfile
@@ -42,6 +43,14 @@ def members(archive: Path) -> dict[str, tuple[tarfile.TarInfo, bytes]]:
             content = tar.extractfile(info) if info.isfile() else None
             found[info.name] = (info, content.read() if content else b"")
     return found
+
+
+def stored_hello(tiny: TinyProject) -> Path:
+    lock = json.loads((tiny.project.locks / "tiny.standin.lock").read_text())
+    digest: str = next(
+        f["sha256"] for f in lock["files"] if f["path"].startswith("hello") and f["kind"] == "package"
+    )
+    return tiny.project.cache / "store" / digest[:2] / digest
 
 
 def results(tiny: TinyProject) -> dict[str, str]:
@@ -267,6 +276,23 @@ def test_a_carried_lock_is_built_without_network_and_without_a_stand_in(
     assert made.returncode == 0, made.stderr
     assert not (other.project.cache / "standin").exists(), "no stand-in was needed"
     assert {p.name: file_digest(p) for p in (dist / "tiny").iterdir()} == results(tiny)
+
+    shutil.rmtree(other.project.cache / "images")
+    shutil.rmtree(other.project.cache / "state")
+    place = stored_hello(other)
+    place.write_bytes(place.read_bytes()[:-5])
+    for found in (r"\d+ bytes, sha256 [0-9a-f]{64}", "nothing"):
+        made = subprocess.run(
+            argv, cwd=tiny.root, env=other.env(), capture_output=True, text=True, timeout=300
+        )
+        assert made.returncode == 3, made.stderr
+        said = (
+            r"is of another machine's stand-in, and the store lacks hello 1\.0-1 .*\n"
+            rf"  expected \d+ bytes, sha256 {place.name}\n  found    {found}\nhint: .*store import\n"
+        )
+        assert re.search(said, made.stderr), made.stderr
+        place.unlink(missing_ok=True)
+    assert not (other.project.cache / "standin").exists(), "and none was begun"
 
 
 def test_what_no_lock_names_is_pruned_from_the_store(tiny: TinyProject) -> None:

@@ -196,6 +196,16 @@ def test_a_package_damaged_in_the_store_is_refused_then_fetched_anew(tiny: TinyP
     assert place.read_bytes() == good
 
 
+def test_a_package_cut_short_in_the_store_is_told_and_fetched_anew(tiny: TinyProject) -> None:
+    place = stored(tiny, HELLO.filename)
+    good = place.read_bytes()
+    place.write_bytes(good[:-5])
+    again = tiny.run("fetch", "tiny")
+    assert again.code == 0, again.err
+    assert re.search(rf"hello 1\.0-1 .*\n.*sha256 {place.name}\n.*{len(good) - 5} bytes", again.err)
+    assert place.read_bytes() == good
+
+
 @contextmanager
 def in_mirror(path: Path, content: bytes | None) -> Iterator[None]:
     """A file of the mirror with another content, or none."""
