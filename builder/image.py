@@ -31,7 +31,7 @@ from builder.lock import Lock, LockedFile, read_lock, refuse_rollback, write_loc
 from builder.profile import Profile, resolve_profile
 from builder.project import Project
 from builder.run import Arg, ProgramError, run, tail_of
-from builder.sources import Source, choose_source, reachable
+from builder.sources import Source, choose_source, reachable, refuse_silent
 from builder.standin.keys import public_key_of
 from builder.standin.places import STANDIN_SCHEME, standin_root
 from builder.store import Store
@@ -97,6 +97,8 @@ def lock_path(project: Project, profile: Profile, source: Source) -> Path:
 
 def make_lock(project: Project, profile: Profile, source: Source, *, date: str | None = None) -> Lock:
     """Resolve and write a profile's lock anew."""
+    if source is Source.UPSTREAM:
+        refuse_silent(backend(profile.distribution).probe_url)
     tools = ensure_tools()
     with at_work(project, profile):
         scratch = scratch_place(project, profile, "resolve")

@@ -20,21 +20,26 @@ class Source(StrEnum):
 def choose_source(wanted: str, probe_url: str) -> Source:
     """Resolve ``auto``: upstream when it answers, else the stand-in, with a plain warning.
 
-    Raises UsageError for an unknown word, MachineError where ``upstream`` was named and does not answer.
+    A source that is named is not asked: its lock and the store may have all that is needed.
+    Raises UsageError for an unknown word.
     """
-    if wanted == "standin":
-        return Source.STANDIN
-    if wanted not in (AUTO, "upstream"):
+    if wanted in list(Source):
+        return Source(wanted)
+    if wanted != AUTO:
         raise UsageError(f"unknown source {wanted!r}", hint="accepted: auto, upstream, standin")
-    if (problem := probe(probe_url)) is None:
+    if probe(probe_url) is None:
         return Source.UPSTREAM
-    if wanted == "upstream":
+    warn_of_standin(probe_url)
+    return Source.STANDIN
+
+
+def refuse_silent(probe_url: str) -> None:
+    """Raise MachineError where upstream does not answer."""
+    if problem := probe(probe_url):
         raise MachineError(
             f"{probe_url} does not answer: {problem}",
             hint="check the network, or build from the stand-in with SOURCE=standin",
         )
-    warn_of_standin(probe_url)
-    return Source.STANDIN
 
 
 def warn_of_standin(probe_url: str) -> None:
