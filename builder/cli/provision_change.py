@@ -8,13 +8,13 @@ from builder.cli.provision_apply import busy, confirm, passphrases, scratch_plac
 from builder.cli.provision_show import Answer, reading
 from builder.files import scratch_directory
 from builder.project import find_project
-from builder.provision.change import Change
+from builder.provision.change import Change, goal_of_rollback
 from builder.provision.found import Found
 from builder.provision.hostroots import at_rest, digests_of
 from builder.provision.identity import check_identity, identify
 from builder.provision.live import changing, running_host
 from builder.provision.replace import extents_for
-from builder.provision.seatdisk import PREVIOUS, open_seat
+from builder.provision.seatdisk import open_seat
 from builder.seat.overlay import hosts
 from builder.seat.plan import load_plan
 from builder.sizes import parse_size
@@ -46,10 +46,8 @@ def change_command(
         seat = disk.seat
         plan, _, profiles = load_plan(project, seat)
         running = running_host(identity, disk.metadata.name, hosts(plan))
-        previous = name + PREVIOUS
-        pending = disk.journal.unfinished
-        goes_back = verb == "rollback" and previous in disk.names and (not pending or pending.verb == verb)
-        back = digests_of(disk, previous) if goes_back else {}
+        goal = goal_of_rollback(disk, name) if verb == "rollback" else None
+        back = digests_of(disk, goal) if goal and goal in disk.names else {}
         roots = [host for host in at_rest(disk, name, back) if host != running]
     check_identity(identity, pinned=plan.serial, expected=serial)
     with contextlib.ExitStack() as stack:

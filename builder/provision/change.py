@@ -10,7 +10,7 @@ from uuid import uuid4
 from builder.errors import InputError
 from builder.profile import Profile
 from builder.provision.bootfiles import BootFiles, kernel_of, point_entry, remove_stale_kernels
-from builder.provision.hostroots import HostRoots, digests_of
+from builder.provision.hostroots import FOLLOWS, HostRoots, digests_of
 from builder.provision.journal import Run
 from builder.provision.seatdisk import NEW, PREVIOUS, SeatDisk
 from builder.provision.space import wipe_free
@@ -21,6 +21,15 @@ from builder.tools import Tools
 from builder.ui import size_text
 from builder.volume import lvmcommit
 from builder.volume.lvm import Segment
+
+
+def goal_of_rollback(disk: SeatDisk, name: str) -> str:
+    """The volume, by its present name, whose files hosts are to have after ``Change.roll_back``."""
+    pending, previous = disk.journal.unfinished, name + PREVIOUS
+    undoing = pending is not None and pending.verb != "rollback"
+    if undoing or previous not in disk.names:
+        return name
+    return name if pending and pending.data.get("to") == disk.volume(name).id else previous
 
 
 @dataclass
@@ -87,6 +96,7 @@ class Change:
         """Let two volumes change places: the boot entry first, then their names at once."""
         roots = self.host_roots(name, other)
         roots.stage(name)
+        self.disk.journal.append(self.run, "rollback", "switching", **{FOLLOWS: roots.follows})
         if name in hosts(self.plan):
             self.point_to(name, other)
         lvmcommit.rename_volumes(self.disk.metadata, {name: other, other: name})
@@ -103,8 +113,9 @@ class Change:
         )
 
     def settle(self, name: str) -> None:
-        """Have the running host's files follow the volume that the environment has now."""
+        """Have hosts' files follow the volume that the environment has now, as far as the switch did not."""
         roots = self.host_roots(name, name)
+        roots.catch_up()
         roots.settle()
         self.done += roots.said
 
@@ -127,10 +138,14 @@ class Change:
                 self.point_to(name, name)
             self.free([name + NEW])
             self.done.append(f"the interrupted replacement of {name} is undone")
+        elif name in disk.names and disk.tags(name).get("run") == pending.id:
+            self.settle(name)
+            self.done.append(
+                f"the replacement of {name} had gone through but for its end, which is done now; "
+                "to go back to the previous one, run it again"
+            )
         else:
             self.done.append(f"the interrupted replacement of {name} had left nothing behind")
-            if name in disk.names:
-                self.settle(name)
         if name in hosts(self.plan):
             remove_stale_kernels(disk, self.boot_files)
         disk.journal.append(pending.id, "env", "undone")

@@ -247,6 +247,12 @@ class HostRoots:
             )
         return files
 
+    def catch_up(self) -> None:
+        """After a switch that was interrupted: the host that it was made on, where it is at rest now."""
+        if behind(self.disk) not in (None, self.running):
+            self.stage(self.name)
+            self.disk.commit()
+
     def settle(self) -> None:
         """Change the running host's root, where it must; to be called again after an interruption."""
         if self.running is None or self.running not in self.digests:
@@ -281,6 +287,8 @@ def behind(disk: SeatDisk) -> str | None:
     """The host that an interrupted run was run on, where it had switched and the host was to follow."""
     run = disk.journal.unfinished
     name = run.data.get("environment") if run else None
-    if run is None or name not in disk.names or disk.tags(name).get("run") != run.id:
+    if run is None or name not in disk.names:
         return None
-    return run.data.get(FOLLOWS)
+    to = run.data.get("to")  # of a rollback: the id of the volume that the environment is to have
+    switched = disk.volume(name).id == to if to else disk.tags(name).get("run") == run.id
+    return run.data.get(FOLLOWS) if switched else None

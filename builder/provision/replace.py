@@ -26,7 +26,6 @@ from builder.provision.hostroots import (
     HostRoots,
     VolumeRoot,
     at_rest,
-    behind,
     carry_records,
     tags_for,
 )
@@ -78,9 +77,8 @@ class Replacement:
             if self.new in self.disk.names:
                 self.hosts.stage(self.job.name)
                 self.rename()
-            elif behind(self.disk) not in (None, self.job.running):
-                self.hosts.stage(self.job.name)
-                self.disk.commit()
+            else:
+                self.hosts.catch_up()
             self.finish()
             if pending.data.get("id") == image_id(self.job.image):
                 return self.report

@@ -1,20 +1,22 @@
 """Do the hosts of a seat follow a container's profile, at once with its switch, and go back with it?"""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from builder.errors import InputError
-from builder.provision.change import Change
+from builder.provision.change import Change, goal_of_rollback
 from builder.provision.forecast import of_replacement
 from builder.provision.hostroots import HostRoots, VolumeRoot, at_rest, changes_to
 from builder.provision.identity import identify
 from builder.provision.replace import replace_environment
 from builder.provision.seatdisk import Payload, SeatDisk, open_seat, opened, unlocked
 from builder.seat.hostfiles import RECORDS, Files, digest_of, digests_for, files_for, files_in, record_of
+from builder.seat.images import Image
 from builder.seat.plan import load_plan
 from builder.tools import Tools
 from builder.volume import lvmcommit
@@ -201,29 +203,68 @@ def test_an_interrupted_switch_is_finished_with_the_hosts_files(bench: Bench) ->
     check_root(bench)
 
 
-def test_a_host_that_ran_when_the_power_went_behind_the_switch_follows_from_another_system(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def cut_off(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Image:
+    """Of ``work``, replaced on the running host to be strict; the power went before the host followed."""
     image = bench.new_image("work", "2")
     isolate(bench, "shared").replace("work", image)
     shared = wanted(bench)
     isolate(bench, "strict")
+    with cut_before_following(monkeypatch), bench.opened() as disk, bench.empty_scratch() as scratch:
+        job = replace(bench.job("work", image), running="private")
+        replace_environment(disk, job, tools=bench.tools, scratch=scratch)
+    assert are_in(shared, root_of(bench))
+    return image
 
+
+@contextmanager
+def cut_before_following(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     def cut(roots: HostRoots) -> None:
         raise PowerCut
 
-    with monkeypatch.context() as patch, bench.opened() as disk, bench.empty_scratch() as scratch:
+    with monkeypatch.context() as patch, pytest.raises(PowerCut):
         patch.setattr(HostRoots, "settle", cut)
-        job = replace(bench.job("work", image), running="private")
-        with pytest.raises(PowerCut):
-            replace_environment(disk, job, tools=bench.tools, scratch=scratch)
-    assert are_in(shared, root_of(bench))
+        yield
+
+
+def test_a_host_that_ran_when_the_power_went_behind_the_switch_follows_from_another_system(
+    bench: Bench, cut_off: Image
+) -> None:
     plan, _, profiles = load_plan(bench.project, "tiny")
     with bench.opened() as disk:
         assert at_rest(disk, "work", digests_for(plan, profiles, "work")) == ["private"]
-    report = bench.replace("work", image)
+    report = bench.replace("work", cut_off)
     assert (report.resumed, len(report.hosts)) == ("switched", 1)
     assert are_in(wanted(bench), root_of(bench))
+    check_root(bench)
+
+
+def test_a_rollback_from_another_system_has_such_a_host_follow_as_well(bench: Bench, cut_off: Image) -> None:
+    with bench.opened() as disk:
+        assert goal_of_rollback(disk, "work") == "work"
+    with pytest.raises(InputError, match="passphrase of private is needed"):
+        roll_back(bench, "work")
+    done = roll_back(bench, "work", private=PASSPHRASE)
+    assert "the files that private has for work were renewed" in done
+    assert any("run it again" in line for line in done)
+    assert are_in(wanted(bench), root_of(bench))
+    check_root(bench)
+
+
+def test_a_rollback_that_the_power_cut_behind_its_switch_is_finished_from_another_system(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    isolate(bench, "shared").replace("work", bench.new_image("work", "2"))
+    shared = wanted(bench)
+    isolate(bench, "strict").replace("work", bench.new_image("work", "3"))
+    with cut_before_following(monkeypatch), bench.opened() as disk, bench.empty_scratch() as scratch:
+        plan, _, profiles = load_plan(bench.project, "tiny")
+        Change(disk, plan, bench.tools, scratch, profiles=profiles, running="private").roll_back("work")
+    with bench.opened() as disk:
+        assert goal_of_rollback(disk, "work") == "work"
+    assert are_in(wanted(bench), root_of(bench))
+    roll_back(bench, "work", private=PASSPHRASE)
+    assert are_in(shared, root_of(bench))
     check_root(bench)
 
 
