@@ -24,6 +24,7 @@ OLD = "old"
 KINDS = {stat.S_IFREG: "f", stat.S_IFDIR: "d", stat.S_IFLNK: "l"}
 AT_FDCWD = -100  # fcntl.h
 RENAME_EXCHANGE = 2  # linux/fs.h
+NO_SPACE_HINT = "free some space or choose another place; nothing half-written was left"
 
 
 def file_digest(path: Path, algorithm: str = "sha256") -> str:
@@ -170,12 +171,22 @@ def no_space_named(where: Path) -> Iterator[None]:
         raise error from e
 
 
+def no_space_left(where: Path) -> MachineError:
+    """The error a person is shown where a program found the disk full on which ``where`` lies."""
+    return MachineError(f"cannot write {where}: {os.strerror(errno.ENOSPC)}", hint=NO_SPACE_HINT)
+
+
+def says_no_space(output: str) -> bool:
+    """Whether a program's output says that the file system it wrote to is full (ENOSPC or EDQUOT)."""
+    return any(os.strerror(n).lower() in output.lower() for n in (errno.ENOSPC, errno.EDQUOT))
+
+
 def machine_error(error: OSError, where: Path | None = None) -> MachineError | None:
     """The error a person is shown where the machine, and not we, is why a file operation failed."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
         return MachineError(
             f"cannot write {where or error.filename or 'a file'}: {os.strerror(error.errno)}",
-            hint="free some space or choose another place; nothing half-written was left",
+            hint=NO_SPACE_HINT,
         )
     if error.errno in (errno.EACCES, errno.EPERM) and (error.filename or where):
         return MachineError(

@@ -1,10 +1,12 @@
 """How does an EFI system partition come to be? A FAT32 filesystem by mkfs.vfat, its files by mtools."""
 
+import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 from builder.errors import InputError
+from builder.files import no_space_left, says_no_space
 from builder.run import ProgramError
 from builder.tools import Tools
 from builder.ui import size_text
@@ -26,7 +28,7 @@ def make(
 ) -> None:
     """Make a filesystem of ``size`` bytes with ``files`` (path → content) in the sparse file ``image``.
 
-    Raises InputError where the files do not fit.
+    Raises InputError where the files do not fit, MachineError where the disk is full that ``image`` lies on.
     """
     if size // sector < SMALLEST_CLUSTERS + 1000:
         raise InputError(f"an ESP with {sector}-byte sectors has at least {size_text(70_000 * sector)}")
@@ -40,17 +42,31 @@ def make(
         if folders:
             tools.run(["mmd", "-i", image, *(f"::/{f}" for f in folders)], env=environment)
         for name, content in sorted(files.items()):
-            source = content if isinstance(content, Path) else "-"
-            given = content if isinstance(content, bytes) else None
-            tools.run(["mcopy", "-i", image, source, f"::/{name}"], stdin=given, env=environment)
+            with as_file(content, image.with_name(f"{image.name}.file")) as source:
+                tools.run(["mcopy", "-i", image, source, f"::/{name}"], env=environment)
     except ProgramError as e:
-        if "full" in e.output.lower() or "space" in e.output.lower():
+        if says_no_space(e.output):
+            raise no_space_left(image) from e
+        if "full" in e.output.lower():
             wanted = sum(c.stat().st_size if isinstance(c, Path) else len(c) for c in files.values())
             raise InputError(
                 f"the ESP of {size_text(size)} is too small for {len(files)} files of {size_text(wanted)}",
                 hint="raise `esp:` in the seat file",
             ) from e
         raise
+
+
+@contextlib.contextmanager
+def as_file(content: Path | bytes, scratch: Path) -> Iterator[Path]:
+    """A file with the content: from a pipe, mcopy(1) ends with status 0 also where only a part had room."""
+    if isinstance(content, Path):
+        yield content
+        return
+    try:
+        scratch.write_bytes(content)
+        yield scratch
+    finally:
+        scratch.unlink(missing_ok=True)
 
 
 def data_ranges(image: Path) -> list[Range]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from builder.errors import InputError, SeatsmithError
+from builder.files import no_space_left, says_no_space
 from builder.run import ProgramError
 from builder.tools import Tools
 from builder.ui import size_text
@@ -33,7 +34,8 @@ def make(
     The result depends on the arguments and the tar alone. Inode tables stay unwritten beyond the inodes in
     use, flagged so in the group descriptors (the kernel clears them after the first mount).
 
-    Raises InputError where the tree does not fit; whatever ``feed`` raises comes out as it is.
+    Raises InputError where the tree does not fit, MachineError where the disk is full below ``image``;
+    whatever ``feed`` raises comes out as it is.
     """
     with image.open("wb") as f:
         f.truncate(size)
@@ -62,7 +64,9 @@ def make(
         thread.join()
         if failure:
             raise failure[0] from e
-        if re.search("could not allocate|no space|no free", e.output, re.IGNORECASE):
+        if says_no_space(e.output):
+            raise no_space_left(image) from e
+        if re.search("could not allocate", e.output, re.IGNORECASE):
             raise InputError(
                 f"the tree for {label} has {size_text(tar_size(feed))}, more than its filesystem of "
                 f"{size_text(size)} has room for"

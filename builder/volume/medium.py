@@ -5,6 +5,7 @@ the middle of one: a power cut, a torn sector, an I/O error.
 """
 
 import ctypes
+import errno
 import os
 import stat
 from collections.abc import Sequence
@@ -118,7 +119,4 @@ class Medium:
             meter.advance(piece.size)
 
     def failed(self, what: str, offset: int | None, error: OSError) -> MachineError:
-        where = f" (at byte {offset})" if offset is not None else ""
-        return MachineError(
-            f"cannot {what} {self.path}: {os.strerror(error.errno or 5)}{where}", hint="see the kernel's log"
-        )
+        return xts.failed(what, self.path, xts.Failed(error.errno or errno.EIO, offset))

@@ -5,6 +5,7 @@ XXH3 takes a thirtieth of it.
 """
 
 import contextlib
+import errno
 import mmap
 import multiprocessing
 import os
@@ -55,6 +56,23 @@ class Written:
     @property
     def size(self) -> int:
         return sum(end - start for start, end in self.ranges)
+
+
+@dataclass(frozen=True)
+class Failed:
+    """What the system said to a read or write, and at which byte of the target."""
+
+    number: int
+    offset: int | None
+
+
+def failed(what: str, target: Path, why: Failed) -> MachineError:
+    where = f" (at byte {why.offset})" if why.offset is not None else ""
+    full = why.number in (errno.ENOSPC, errno.EDQUOT)
+    return MachineError(
+        f"cannot {what} {target}: {os.strerror(why.number)}{where}",
+        hint="free some space where it lies" if full else "see the kernel's log",
+    )
 
 
 def split(ranges: Sequence[Range], piece: int = PIECE) -> Iterator[tuple[Range, ...]]:
@@ -174,7 +192,7 @@ class Pool:
         self.start()
         results: list[bytes] = [b""] * len(jobs)
         queue = deque(range(len(jobs)))
-        failures: list[str] = []
+        failures: list[Failed | str] = []
 
         def feed(pipe: Connection) -> None:
             try:
@@ -187,7 +205,7 @@ class Pool:
                         break
                     pipe.send(jobs[n])
                     answer = pipe.recv()
-                    if isinstance(answer, str):
+                    if isinstance(answer, Failed):
                         failures.append(answer)
                         return
                     results[n] = answer
@@ -202,9 +220,10 @@ class Pool:
         for thread in threads:
             thread.join()
         if failures:
-            raise MachineError(
-                f"cannot write or read {self.target}: {failures[0]}", hint="see the kernel's log"
-            )
+            first, what = failures[0], "write" if source else "read"
+            if isinstance(first, Failed):
+                raise failed(what, self.target, first)
+            raise MachineError(f"cannot {what} {self.target}: {first}", hint="see the kernel's log")
         return results
 
 
@@ -221,7 +240,7 @@ def _serve(pipe: Connection, target: str) -> None:
                         _written(sectors, source, target, base, job) if sectors else _digest(target, job)
                     )
                 except OSError as e:
-                    pipe.send(f"{e.strerror} (at byte {base + job.ranges[0][0]})")
+                    pipe.send(Failed(e.errno or errno.EIO, base + job.ranges[0][0]))
                     return
             key, sectors = b"", None  # while it waits for more, it needs none
 

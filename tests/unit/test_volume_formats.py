@@ -4,6 +4,7 @@ import os
 import random
 import struct
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from uuid import UUID
 
@@ -292,6 +293,18 @@ def test_worker_processes_and_one_process_write_the_same(tmp_path: Path) -> None
             os.pwrite(f.fileno(), bytes([was ^ 1]), 4 * MIB + 17)
         with pytest.raises(MachineError, match="reads back differently"):
             xts.read_back(pool, second, meter=NoMeter())
+
+
+def test_a_full_disk_is_named_with_what_to_do_by_workers_and_by_one_process(tmp_path: Path) -> None:
+    source, full = tmp_path / "source", Path("/dev/full")
+    source.write_bytes(bytes(MIB))
+    key, message = bytearray(range(KEY_SIZE)), r"write /dev/full: No space .* \(at byte 4096\)"
+    with full.open("r+b", buffering=0) as f, xts.Pool(full, workers=1) as pool:
+        medium = Medium(f.fileno(), full)
+        for encrypt in (medium.encrypt, partial(xts.encrypt, pool)):
+            with pytest.raises(MachineError, match=message) as caught:
+                encrypt(source, 4096, [(0, MIB)], key, meter=NoMeter())
+            assert caught.value.hint == "free some space where it lies"
 
 
 # Keys
