@@ -223,7 +223,8 @@ def signatures(tools: Tools, path: Path, start: int, size: int) -> list[str]:
     result = tools.run(argv, check=False)
     if result.returncode == 8:  # several signatures at once; since util-linux 2.41 as if there were none
         return ["several signatures at once (blkid calls it ambivalent)"]
-    values = dict(line.split("=", 1) for line in result.text.splitlines() if "=" in line)
+    lines = (re.sub(r"\\(.)", r"\1", line) for line in result.text.splitlines())  # as a shell reads them
+    values = dict(line.split("=", 1) for line in lines if "=" in line)
     kind = values.get("TYPE")
     label = values.get("LABEL")
     names = []
