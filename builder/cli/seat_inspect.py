@@ -9,17 +9,18 @@ from typing import Any
 
 from builder import ui
 from builder.cli.seat_write import Outcome
-from builder.errors import InputError
+from builder.errors import InputError, TrustError
 from builder.project import find_project
 from builder.seat.inspect import Disk, Inspection, VolumeFound, compare, inspect_disk, open_volume
 from builder.seat.load import seat_names
 from builder.seat.plan import load_plan
-from builder.seat.secrets import Passphrases, obtain
+from builder.seat.secrets import for_reading
 from builder.tools import Tools, ensure_tools
 from builder.ui import size_text
 from builder.volume.ext4read import Entry, Filesystem
 
 Listing = list[dict[str, Any]]
+KEPT_BY = {"systemd-recovery": "recovery key", "systemd-tpm2": "TPM2", "systemd-fido2": "FIDO2 token"}
 
 
 def inspect_command(
@@ -32,16 +33,17 @@ def inspect_command(
     digests: bool,
 ) -> Outcome:
     if not image.exists():
+        if image.with_name(f".{image.name}.part").exists():
+            raise InputError(f"there is no {image}: writing it was interrupted", hint="write it again")
         raise InputError(f"there is no {image}")
-    if list_files and not (descriptors or files):
-        raise InputError("the files are encrypted", hint="give --passphrase-fd or --passphrase-file")
     listings: dict[str, Listing] = {}
     with Disk(image) as disk, tempfile.TemporaryDirectory(prefix="seatsmith.") as scratch:
         tools = ensure_tools()
         found = inspect_disk(disk, tools)
         names = [v.name for v in found.volumes if v.header]
-        given = obtain(names, descriptors=descriptors, files=files) if descriptors or files else None
-        with given or Passphrases() as secrets:
+        with for_reading(names, descriptors=descriptors, files=files, wanted=list_files) as secrets:
+            if list_files and names and not secrets:
+                raise InputError("the files are encrypted", hint="give --passphrase-fd or --passphrase-file")
             for volume in found.volumes:
                 if volume.name in secrets:
                     title = f"Reading the files of {volume.name}"
@@ -67,7 +69,10 @@ def look_into(
     *,
     digests: bool,
 ) -> Listing:
-    """The files of an encrypted volume; damage becomes a problem of the inspection."""
+    """The files of an encrypted volume; damage becomes a problem of the inspection.
+
+    Raises TrustError for a wrong passphrase.
+    """
     listing: Listing = []
     try:
         filesystem = open_volume(disk, volume, passphrase, tools, scratch)
@@ -78,6 +83,9 @@ def look_into(
             listing.append(as_entry(filesystem, entry, digests=digests))
     except InputError as e:
         found.problems.append(f"volume {volume.name}: {e.message}")
+    except TrustError as e:
+        hint = f"for one volume alone: --passphrase-fd {volume.name}:N"
+        raise TrustError(f"volume {volume.name}: {e.message}", hint=hint) from None
     volume.files = len(listing)
     return listing
 
@@ -152,7 +160,7 @@ def volume_lines(volume: VolumeFound) -> list[str]:
         f"  {volume.name:<16} {volume.offset:>15} {volume.size:>15}  {size_text(volume.size):>9}  {what}"
     ]
     for slot in volume.header.keyslots if volume.header else ():
-        kind = "recovery key" if slot.recovery else "passphrase or key file"
+        kind = KEPT_BY.get(slot.token or "", "key file" if slot.random else "passphrase")
         cost = f"{slot.pbkdf}, {slot.cost} rounds" + (f", {slot.memory >> 10} MiB" if slot.memory else "")
         lines.append(f"    keyslot {slot.number}: {kind}, {cost}")
     if volume.files is not None:

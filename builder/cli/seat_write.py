@@ -11,7 +11,7 @@ from builder.files import exclusive, write_atomic, write_json
 from builder.project import Project, find_project
 from builder.seat.images import Image, checked_image
 from builder.seat.plan import Plan, load_plan
-from builder.seat.secrets import Passphrases, made_up, obtain
+from builder.seat.secrets import Passphrases, given, made_up, obtain
 from builder.seat.show import as_data, as_svg
 from builder.seat.write import Erase, Materials, Report, write_seat
 from builder.tools import ensure_tools
@@ -56,9 +56,9 @@ def write_seat_command(
     }
     warn(images)
     names = [e.name for e in plan.environments]
-    given = not (descriptors or files) and made_up_allowed(plan, asked=test_passphrase)
+    test = made_up_allowed(plan, asked=test_passphrase)
     with exclusive(project.cache / "work" / f"seat-{name}.lock", f"the seat {name}"):
-        with passphrases(names, descriptors, files, separate=separate, test=given) as secrets:
+        with passphrases(names, descriptors, files, separate=separate, test=test) as secrets:
             report = write_seat(
                 plan,
                 Materials(images, profiles, secrets, recovery=recovery),
@@ -68,7 +68,7 @@ def write_seat_command(
                 erase=Erase(erase),
                 overwrite=overwrite or own,
             )
-            made = bytes(secrets[plan.host]).decode() if given else None
+            made = bytes(secrets[plan.host]).decode() if secrets.made_up else None
             if own:
                 papers(place, plan, images, made)
         return outcome(plan, report, made)
@@ -84,9 +84,13 @@ def made_up_allowed(plan: Plan, *, asked: bool) -> bool:
 def passphrases(
     names: Sequence[str], descriptors: Sequence[str], files: Sequence[str], *, separate: bool, test: bool
 ) -> Passphrases:
-    if test:
+    with given(names) as credentials:
+        told = bool(descriptors or files or credentials)
+    if test and not told:
         one = made_up()
-        return Passphrases({name: bytearray(one) for name in names})
+        secrets = Passphrases({name: bytearray(one) for name in names})
+        secrets.made_up = True
+        return secrets
     found = obtain(names, descriptors=descriptors, files=files, separate=separate)
     if found is None:
         raise UsageError(

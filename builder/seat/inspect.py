@@ -204,6 +204,7 @@ def compare(found: Inspection, plan: Plan) -> None:
         return
     check("volume group's name", found.group.name, plan.group.name)
     check("volume group's id", found.group.id, plan.group.id)
+    check("physical volume's id", found.group.pv_id, plan.group.pv_id)
     volumes = {v.name: v for v in found.volumes}
     for planned in plan.volumes:
         there = volumes.pop(planned.name, None)
@@ -213,11 +214,13 @@ def compare(found: Inspection, plan: Plan) -> None:
         check(f"volume {planned.name}, offset on the disk", there.offset, planned.offset)
         check(f"volume {planned.name}, size", there.size, planned.size)
         check(f"volume {planned.name}, id", there.id, planned.id)
+        if not there.contiguous:
+            found.problems.append(f"volume {planned.name}: in several pieces, planned: in one")
         if planned.kind is Kind.SWAP:
             if not plan.swap_encrypted:
                 check(f"volume {planned.name}, swap signature", there.swap_signature, True)
         elif planned.environment is not None:
-            compare_luks(found, check, there, planned.environment.luks_id)
+            compare_luks(found, check, there, planned.environment.luks_id, plan.pbkdf)
             if there.filesystem_id is not None:
                 wanted_id = planned.environment.filesystem_id
                 check(f"volume {planned.name}, filesystem id", there.filesystem_id, wanted_id)
@@ -244,7 +247,9 @@ def compare_menu(found: Inspection, plan: Plan) -> None:
             found.problems.append(f"EFI system partition: {name} is not in the plan")
 
 
-def compare_luks(found: Inspection, check: "Check", there: VolumeFound, luks_id: str) -> None:
+def compare_luks(
+    found: Inspection, check: "Check", there: VolumeFound, luks_id: str, pbkdf: luks.Pbkdf
+) -> None:
     if there.header is None:
         found.problems.append(f"volume {there.name}: not a LUKS2 volume")
         return
@@ -252,6 +257,13 @@ def compare_luks(found: Inspection, check: "Check", there: VolumeFound, luks_id:
     check(f"volume {there.name}, cipher", there.header.cipher, luks.CIPHER)
     check(f"volume {there.name}, sector size", there.header.sector, cipher.SECTOR)
     check(f"volume {there.name}, payload offset", there.header.payload, luks.HEADER_SIZE)
+    for slot in there.header.keyslots:
+        if slot.weak and pbkdf is luks.Pbkdf.BENCHMARK:
+            found.problems.append(
+                f"volume {there.name}, keyslot {slot.number}: a passphrase that is cheap to guess "
+                f"({slot.pbkdf}, {slot.cost} rounds, {slot.memory >> 10} MiB), "
+                f"planned: argon2id at measured cost"
+            )
 
 
 @dataclass

@@ -19,6 +19,9 @@ SHORT = 12  # characters below which a person is warned
 class Passphrases(dict[str, bytearray]):
     """Passphrases by environment, wiped on leaving a ``with`` block."""
 
+    made_up = False
+    """Whether nobody knows them yet, so that they must be told."""
+
     def __enter__(self) -> "Passphrases":
         return self
 
@@ -41,16 +44,7 @@ def obtain(
     environment. Without any, credentials are looked for, then a person is asked: once for all, or for each
     (``separate``).
     """
-    found = Passphrases()
-    for value in descriptors:
-        take(found, names, value, read_descriptor)
-    for value in files:
-        take(found, names, value, read_file)
-    if place := environment.get("CREDENTIALS_DIRECTORY"):
-        for name in names:
-            for candidate in (Path(place, f"{CREDENTIAL}.{name}"), Path(place, CREDENTIAL)):
-                if name not in found and candidate.is_file():
-                    found[name] = checked(bytearray(candidate.read_bytes()), str(candidate))
+    found = given(names, descriptors=descriptors, files=files, environment=environment)
     missing = [name for name in names if name not in found]
     if missing and (descriptors or files):
         raise UsageError(f"no passphrase was given for {', '.join(missing)}")
@@ -62,6 +56,49 @@ def obtain(
         one = ask(f"the volumes of {' and '.join(missing)}")
         found |= {name: bytearray(one) for name in missing}
         wipe(one)
+    return found
+
+
+def given(
+    names: Sequence[str],
+    *,
+    descriptors: Sequence[str] = (),
+    files: Sequence[str] = (),
+    environment: Mapping[str, str] = os.environ,
+) -> Passphrases:
+    """Those of ``names`` that descriptors, files or else credentials have a passphrase for."""
+    found = Passphrases()
+    for value in descriptors:
+        take(found, names, value, read_descriptor)
+    for value in files:
+        take(found, names, value, read_file)
+    if place := environment.get("CREDENTIALS_DIRECTORY"):
+        for name in names:
+            for candidate in (Path(place, f"{CREDENTIAL}.{name}"), Path(place, CREDENTIAL)):
+                if name not in found and candidate.is_file():
+                    found[name] = checked(bytearray(candidate.read_bytes()), str(candidate))
+    return found
+
+
+def for_reading(
+    names: Sequence[str],
+    *,
+    descriptors: Sequence[str],
+    files: Sequence[str],
+    wanted: bool,
+    environment: Mapping[str, str] = os.environ,
+) -> Passphrases:
+    """Passphrases of volumes that exist, perhaps of some of them alone.
+
+    Without a descriptor or file nothing is looked for unless ``wanted``: then credentials are, or a person
+    at the terminal is asked, once for all of them.
+    """
+    if not (wanted or descriptors or files):
+        return Passphrases()
+    found = given(names, descriptors=descriptors, files=files, environment=environment)
+    if not found and names and sys.stdin.isatty():
+        typed = getpass.getpass(f"Passphrase of the volumes {' and '.join(names)}: ")
+        found |= {name: checked(bytearray(typed.encode()), "the terminal") for name in names}
     return found
 
 

@@ -18,6 +18,7 @@ from builder.volume.read import Read
 
 HEADER_SIZE = 16 << 20  # cryptsetup's default data offset; the payload follows
 LARGEST_HEADER = 256 << 20  # cryptsetup's limits: two copies of 4 MiB and 128 MiB of keyslots
+RECOVERY_SLOT, KEYFILE_SLOT = 1, 2
 CIPHER = "aes-xts-plain64"
 SECOND_HEADER = 0x4000  # where the copy is when each JSON area has 12 KiB, cryptsetup's default
 
@@ -32,6 +33,7 @@ class Pbkdf(StrEnum):
 
 
 _WEAK_MEMORY = 65536  # KiB; a benchmarked argon2id takes more on anything with 256 MiB of memory
+_RANDOM_PBKDF, _RANDOM_COST = "pbkdf2", 1000  # for random keys, where stretching gains nothing
 _CHEAP = ["--pbkdf-force-iterations", "4", "--pbkdf-memory", str(_WEAK_MEMORY), "--pbkdf-parallel", "1"]
 _COSTS = {
     Pbkdf.BENCHMARK: ["--pbkdf", "argon2id"],
@@ -47,11 +49,18 @@ class Keyslot:
     """Time cost of argon2, iterations of pbkdf2."""
     memory: int
     """In KiB."""
-    recovery: bool
+    token: str | None
+    """What keeps its key, as far as the header says so: ``systemd-recovery``, ``systemd-tpm2`` …"""
+
+    @property
+    def random(self) -> bool:
+        """Whether its key is a random one, which nobody guesses: systemd's, or that of our key files."""
+        keyfile = (self.number, self.pbkdf, self.cost) == (KEYFILE_SLOT, _RANDOM_PBKDF, _RANDOM_COST)
+        return keyfile or (self.token or "").startswith("systemd-")
 
     @property
     def weak(self) -> bool:
-        return not self.recovery and (self.pbkdf != "argon2id" or self.memory <= _WEAK_MEMORY)
+        return not self.random and (self.pbkdf != "argon2id" or self.memory <= _WEAK_MEMORY)
 
 
 @dataclass(frozen=True)
@@ -83,7 +92,7 @@ def make_header(
     """The first HEADER_SIZE bytes of a volume whose volume key is ``key``; ``scratch`` is a file to be made.
 
     Keys and passphrases go to cryptsetup by file descriptor. ``recovery`` and ``keyfile`` get keyslots of
-    their own; both are random, so that stretching them would gain nothing.
+    their own; both are random.
     """
     with scratch.open("wb") as f:
         f.truncate(HEADER_SIZE + (2 << 20))  # cryptsetup wants room for a payload
@@ -95,12 +104,12 @@ def make_header(
             argv += ["--volume-key-file", f"/dev/fd/{key_fd}", scratch]
             tools.run(argv, pass_fds=(fd, key_fd))
         if recovery is not None:
-            _add_random(tools, scratch, passphrase, recovery, slot=1)
-            token = {"type": "systemd-recovery", "keyslots": ["1"]}
+            _add_random(tools, scratch, passphrase, recovery, slot=RECOVERY_SLOT)
+            token = {"type": "systemd-recovery", "keyslots": [str(RECOVERY_SLOT)]}
             argv = ["cryptsetup", "token", "import", "--json-file", "-", "--token-id", "0", scratch]
             tools.run(argv, stdin=json.dumps(token).encode())
         if keyfile is not None:
-            _add_random(tools, scratch, passphrase, keyfile, slot=2)
+            _add_random(tools, scratch, passphrase, keyfile, slot=KEYFILE_SLOT)
         with scratch.open("rb") as f:
             return f.read(HEADER_SIZE)
     finally:
@@ -110,8 +119,8 @@ def make_header(
 def _add_random(tools: Tools, file: Path, passphrase: bytearray, new: bytearray, *, slot: int) -> None:
     with as_fd(passphrase) as old_fd, as_fd(new) as new_fd:
         argv: list[str | Path] = ["cryptsetup", "luksAddKey", "-q", "--key-file", f"/dev/fd/{old_fd}"]
-        argv += ["--new-key-slot", str(slot), "--pbkdf", "pbkdf2", "--hash", "sha512"]
-        argv += ["--pbkdf-force-iterations", "1000", file, f"/dev/fd/{new_fd}"]
+        argv += ["--new-key-slot", str(slot), "--pbkdf", _RANDOM_PBKDF, "--hash", "sha512"]
+        argv += ["--pbkdf-force-iterations", str(_RANDOM_COST), file, f"/dev/fd/{new_fd}"]
         tools.run(argv, pass_fds=(old_fd, new_fd))
 
 
@@ -128,10 +137,8 @@ def read_header(read: Read) -> Header:
     try:
         data = json.loads(text)
         segment = data["segments"]["0"]
-        recovery = {
-            s for t in data["tokens"].values() if t["type"] == "systemd-recovery" for s in t["keyslots"]
-        }
-        slots = [_slot(n, s, n in recovery) for n, s in sorted(data["keyslots"].items())]
+        tokens = {s: str(t["type"]) for t in data["tokens"].values() for s in t["keyslots"]}
+        slots = [_slot(n, s, tokens.get(n)) for n, s in sorted(data["keyslots"].items())]
         return Header(
             uuid=binary[7].rstrip(b"\0").decode(),
             label=binary[4].rstrip(b"\0").decode(),
@@ -152,10 +159,10 @@ def _payload(text: str) -> int:
     return offset
 
 
-def _slot(number: str, slot: dict[str, Any], recovery: bool) -> Keyslot:
+def _slot(number: str, slot: dict[str, Any], token: str | None) -> Keyslot:
     kdf = slot["kdf"]
     cost = kdf["time"] if "time" in kdf else kdf["iterations"]
-    return Keyslot(int(number), str(kdf["type"]), int(cost), int(kdf.get("memory", 0)), recovery)
+    return Keyslot(int(number), str(kdf["type"]), int(cost), int(kdf.get("memory", 0)), token)
 
 
 def _read_copy(read: Read, at: int, magic: bytes, which: str) -> tuple[tuple[Any, ...], str]:

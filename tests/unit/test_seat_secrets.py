@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from builder.errors import InputError, SeatsmithError, UsageError
-from builder.seat.secrets import CREDENTIAL, Passphrases, ask, made_up, obtain
+from builder.seat.secrets import CREDENTIAL, Passphrases, ask, for_reading, made_up, obtain
 from builder.volume.keys import MODHEX
 
 NAMES = ("work", "private")
@@ -125,6 +125,31 @@ def test_a_person_is_asked_until_both_answers_agree(
     assert "they differ; once more" in told
     assert "it is empty; once more" in told
     assert "correct horse" not in told
+
+
+def test_a_volume_can_be_read_without_the_passphrases_of_the_others(tmp_path: Path) -> None:
+    file = secret_file(tmp_path / "a", b"of the file")
+    one = for_reading(NAMES, descriptors=[], files=[f"work:{file}"], wanted=True, environment={})
+    assert plain(one) == {"work": b"of the file"}
+    secret_file(tmp_path / CREDENTIAL, b"for all")
+    places = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
+    found = for_reading(NAMES, descriptors=[], files=[], wanted=True, environment=places)
+    assert plain(found) == {"work": b"for all", "private": b"for all"}
+    assert for_reading(NAMES, descriptors=[], files=[], wanted=False, environment=places) == {}
+
+
+def test_a_person_who_reads_volumes_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    prompts: list[str] = []
+
+    def answer(prompt: str) -> str:
+        prompts.append(prompt)
+        return "correct horse"
+
+    monkeypatch.setattr("getpass.getpass", answer)
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    found = for_reading(NAMES, descriptors=[], files=[], wanted=True, environment={})
+    assert plain(found) == {"work": b"correct horse", "private": b"correct horse"}
+    assert prompts == ["Passphrase of the volumes work and private: "]
 
 
 def test_a_made_up_passphrase_can_be_typed_on_every_layout() -> None:

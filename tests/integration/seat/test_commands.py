@@ -25,9 +25,13 @@ class Shell:
     project: Project
     key: TestKey
 
-    def __call__(self, *words: str, secret: bytes | None = None) -> subprocess.CompletedProcess[str]:
+    def __call__(
+        self, *words: str, secret: bytes | None = None, credentials: Path | None = None
+    ) -> subprocess.CompletedProcess[str]:
         """``seatsmith seat WORDS``; a secret is given by file descriptor 3."""
         places = {"SEATSMITH_ROOT": str(self.project.root), "SEATSMITH_DIST": str(self.project.dist)}
+        if credentials is not None:
+            places["CREDENTIALS_DIRECTORY"] = str(credentials)
         argv = [sys.executable, "-m", "builder", "seat", *words]
         if secret is not None:
             path = self.project.root / "secret"
@@ -71,9 +75,10 @@ def test_write_and_inspect_agree_and_the_exit_code_tells_damage(shell: Shell, tm
     text = shell("inspect", str(disk))
     assert "It is what the plan says." in text.stdout
     assert "keyslot 1: recovery key" in text.stdout
+    assert "keyslot 2: key file" in text.stdout
     wrong = shell("inspect", str(disk), "--files", secret=b"wrong horse")
     assert wrong.returncode == ExitCode.TRUST
-    assert "no keyslot opens with this passphrase" in wrong.stderr
+    assert "volume work: no keyslot opens with this passphrase" in wrong.stderr
     assert "the files are encrypted" in shell("inspect", str(disk), "--files").stderr
 
     again = shell(*words, secret=SECRETS["work"])
@@ -104,6 +109,35 @@ def test_a_seat_for_tests_gets_a_made_up_passphrase_beside_it_that_nobody_else_c
     assert shell.data("inspect", str(place / "tiny.img"), secret=kept.read_bytes())["ok"]
 
 
+def test_a_credential_goes_before_a_made_up_passphrase(shell: Shell, tmp_path: Path) -> None:
+    (shell.project.seats / "tiny.yaml").write_text(MADE_UP)
+    (tmp_path / "seatsmith.passphrase").write_bytes(b"correct horse\n")
+    disk = tmp_path / "tiny.img"
+    words = ("write", "tiny", "--target", str(disk), "--key", str(shell.key.public))
+    made = shell(*words, credentials=tmp_path)
+    assert made.returncode == 0, made.stderr
+    assert "test passphrase" not in made.stdout
+    listed = shell("inspect", str(disk), "--files", credentials=tmp_path)
+    assert listed.returncode == 0, listed.stderr
+    assert {"Files of work", "Files of private"} <= set(listed.stdout.splitlines())
+
+
+def test_one_volume_can_be_read_by_who_knows_its_passphrase_alone(shell: Shell, tmp_path: Path) -> None:
+    (shell.project.seats / "tiny.yaml").write_text(SEAT)
+    disk, key = tmp_path / "tiny.img", tmp_path / "work"
+    key.write_bytes(SECRETS["work"])
+    key.chmod(0o600)
+    words = ("write", "tiny", "--target", str(disk), "--key", str(shell.key.public))
+    made = shell(*words, "--passphrase-file", f"work:{key}", secret=b"another one")
+    assert made.returncode == 0, made.stderr
+    read = shell.data("inspect", str(disk), "--files", "--passphrase-file", f"work:{key}")
+    assert set(read["files"]) == {"work"}
+    both = shell("inspect", str(disk), "--files", "--passphrase-file", str(key))
+    assert both.returncode == ExitCode.TRUST
+    assert "volume private: no keyslot opens with this passphrase" in both.stderr
+    assert "hint: for one volume alone: --passphrase-fd private:N" in both.stderr
+
+
 def test_what_is_wrong_is_told_in_one_line_with_a_way_out(shell: Shell, make_key: Any) -> None:
     (shell.project.seats / "tiny.yaml").write_text(SEAT)
     key = ("--key", str(shell.key.public))
@@ -125,5 +159,9 @@ def test_what_is_wrong_is_told_in_one_line_with_a_way_out(shell: Shell, make_key
     assert "there is no image of work" in missing.stderr
     assert "hint: make image PROFILE=work" in missing.stderr
     assert not new.exists()
+    new.with_name(f".{new.name}.part").touch()
+    cut_off = shell("inspect", str(new))
+    assert cut_off.returncode == ExitCode.INPUT
+    assert "writing it was interrupted" in cut_off.stderr
     assert "Traceback" not in none.stderr + stranger.stderr
     sign_checksums(sums, os.fspath(shell.key.secret))

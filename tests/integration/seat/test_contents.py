@@ -3,13 +3,14 @@
 import json
 import os
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from builder.errors import TrustError
 from builder.run import ProgramError
-from builder.seat.inspect import Disk, compare, inspect_disk, open_volume
+from builder.seat.inspect import Disk, VolumeFound, compare, inspect_disk, open_volume
 from builder.seat.overlay import KEYFILE_SIZE, KEYFILES
 from builder.volume import luks
 from builder.volume.cipher import KEY_SIZE, SECTOR, Sectors
@@ -226,6 +227,37 @@ def test_inspect_says_that_it_is_what_was_planned(seat_bench: SeatBench, written
     assert found.seat == "tiny"
     compare(found, seat_bench.plan())
     assert found.problems == []
+
+
+def with_slots(volume: VolumeFound, *slots: luks.Keyslot) -> VolumeFound:
+    assert volume.header is not None
+    return replace(volume, header=replace(volume.header, keyslots=slots))
+
+
+def test_inspect_names_what_lvm2_or_cryptsetup_made_otherwise_than_planned(
+    seat_bench: SeatBench, written: WrittenDisk
+) -> None:
+    """On a seat for persons, where the one that was written is for tests."""
+    plan = replace(seat_bench.plan(), pbkdf=luks.Pbkdf.BENCHMARK)
+    with Disk(written.path) as disk:
+        found = inspect_disk(disk, seat_bench.tools)
+    good = luks.Keyslot(0, "argon2id", 4, 1 << 20, None)
+    random = luks.Keyslot(5, "pbkdf2", 1000, 0, "systemd-tpm2")
+    assert found.group is not None
+    found.group = replace(found.group, pv_id="x" * 38)
+    by_name = {v.name: v for v in found.volumes}
+    (cheap, recovery, keyfile) = by_name["work"].header.keyslots  # type: ignore[union-attr]
+    by_name["work"] = replace(by_name["work"], contiguous=False)
+    by_name["private"] = with_slots(by_name["private"], good, recovery, random, keyfile)
+    found.volumes = list(by_name.values())
+    compare(found, plan)
+    assert found.problems == [
+        f"physical volume's id: {'x' * 38}, planned: {plan.group.pv_id}",
+        "volume work: in several pieces, planned: in one",
+        "volume work, keyslot 0: a passphrase that is cheap to guess (argon2id, 4 rounds, 64 MiB), "
+        "planned: argon2id at measured cost",
+    ]
+    assert cheap.weak
 
 
 DAMAGE = {
