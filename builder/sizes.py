@@ -40,11 +40,11 @@ def parse_size(text: str | int) -> int:
 
 
 def format_size(size: int) -> str:
-    """The shortest exact text that ``parse_size`` reads back: ``8GiB``, ``1536MiB``, ``1000``."""
-    for unit in ("TiB", "GiB", "MiB", "KiB"):
-        if size and size % UNITS[unit] == 0:
-            return f"{size // UNITS[unit]}{unit}"
-    return f"{size}"
+    """The shortest exact text that ``parse_size`` reads back: ``8GiB``, ``1536MiB``, ``500GB``, ``1001``."""
+    texts = [f"{size}"]
+    for units in (DECIMAL, UNITS):
+        texts += [f"{size // factor}{unit}" for unit, factor in units.items() if size and size % factor == 0]
+    return min(reversed(texts), key=len)
 
 
 def _validate(value: Any) -> int:

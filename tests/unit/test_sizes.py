@@ -46,6 +46,21 @@ def test_what_is_not_a_size_is_refused_with_the_reason(text: str, message: str) 
         parse_size(text)
 
 
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [
+        (8 << 30, "8GiB"),
+        (1536 << 20, "1536MiB"),
+        (500 * 10**9, "500GB"),
+        (512, "512"),
+        (1001, "1001"),
+        (0, "0"),
+    ],
+)
+def test_a_size_is_shown_as_short_as_it_can_be_exactly(size: int, text: str) -> None:
+    assert format_size(size) == text
+
+
 @given(st.integers(0, 1 << 60))
 def test_a_formatted_size_reads_back_exactly(size: int) -> None:
     assert parse_size(format_size(size)) == size
