@@ -127,6 +127,15 @@ def remove_leftovers(final: Path) -> None:
             os.close(held)
 
 
+def sync_directory(path: Path) -> None:
+    """Return when the names in a directory are on the disk."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
 def move_directory(made: Path, final: Path) -> None:
     """Put a directory into its place, in one step where the file system can swap two names.
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from builder import ui
 from builder.errors import InputError, MachineError
-from builder.files import no_space_named, scratch_directory
+from builder.files import no_space_named, scratch_directory, sync_directory
 from builder.profile import Profile
 from builder.seat.images import Image
 from builder.seat.overlay import KEYFILE_SIZE, KEYFILES, esp_files, hosts, render_overlay
@@ -116,14 +116,6 @@ def removed_on_failure(place: Target) -> Iterator[None]:
         raise
 
 
-def sync_directory(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
 def check_materials(plan: Plan, materials: Materials) -> None:
     """Raise InputError where an environment lacks its image, a host its UKI, or a volume its passphrase."""
     names = [e.name for e in plan.environments]
@@ -177,12 +169,18 @@ class Writer:
             e.name: bytearray(os.urandom(KEYFILE_SIZE)) for e in self.plan.environments if e.keyfile
         }
         try:
-            report.erased = self.begin(erase, size)
-            dense = report.erased is Erase.DENSE
+            if not self.target.is_device:
+                report.erased = self.begin(erase, size)
             with timed(report, "filesystems"), ThreadPoolExecutor(2) as pool:
                 made = self.start_filesystems(pool)
                 self.medium.expect(sum(i.tar.stat().st_size for i in self.materials.images.values()))
-                self.write_esp(dense=dense)
+                boot = self.make_esp()
+                if self.target.is_device:  # what does not fit is known before the disk's data is lost
+                    for environment in self.missing:
+                        self.finished(environment, made)
+                    report.erased = self.begin(erase, size)
+                dense = report.erased is Erase.DENSE
+                self.put_esp(boot, dense=dense)
                 self.write_swap(dense=dense)
                 if dense:
                     self.clear_free(size)
@@ -207,12 +205,8 @@ class Writer:
             self.mark()
             return Erase.DISCARD
         self.mark()  # first, and left in place until the partition table's last sector replaces it
-        sector = self.target.sector
-        for at, end in (
-            (sector, EDGE),
-            (self.plan.pv.start, self.plan.pv.start + EDGE),
-            (size - EDGE, size),
-        ):
+        pv = self.plan.pv.start
+        for at, end in ((self.target.sector, EDGE), (pv, pv + EDGE), (size - EDGE, size)):
             self.medium.write(at, bytes(end - at))
         self.medium.sync()
         if erase in (Erase.AUTO, Erase.DISCARD):
@@ -242,7 +236,7 @@ class Writer:
                         self.medium.write(offset + at, data)
                 self.done.append(Written(offset, piece, digest.digest()))
 
-    def write_esp(self, *, dense: bool) -> None:
+    def make_esp(self) -> Path:
         image = self.scratch / "esp"
         ukis = {name: uki for name in hosts(self.plan) if (uki := self.materials.images[name].uki)}
         with ui.current().step("Composing the EFI system partition"):
@@ -256,8 +250,11 @@ class Writer:
                 epoch=self.materials.images[self.plan.host].epoch,
                 sector=self.target.sector,
             )
-            ranges = [(0, self.plan.esp.size)] if dense else esp.data_ranges(image)
-            self.put_file(image, self.plan.esp.start, ranges)
+        return image
+
+    def put_esp(self, image: Path, *, dense: bool) -> None:
+        ranges = [(0, self.plan.esp.size)] if dense else esp.data_ranges(image)
+        self.put_file(image, self.plan.esp.start, ranges)
         image.unlink()
 
     def write_swap(self, *, dense: bool) -> None:
@@ -314,10 +311,18 @@ class Writer:
 
     def write_environments(self, made: Mapping[str, "Future[Path]"], report: Report, *, dense: bool) -> None:
         for environment in self.missing:
-            with ui.current().step(f"Making the filesystem of {environment.name}"):
-                path = made[environment.name].result()
+            path = self.finished(environment, made)
             self.write_environment(environment, path, report, dense=dense)
             path.unlink()
+
+    @staticmethod
+    def finished(environment: Environment, made: Mapping[str, "Future[Path]"]) -> Path:
+        """The environment's filesystem, waited for. Raises whatever making it did."""
+        future = made[environment.name]
+        if not future.done():
+            with ui.current().step(f"Making the filesystem of {environment.name}"):
+                future.result()
+        return future.result()
 
     def write_environment(
         self, environment: Environment, path: Path, report: Report, *, dense: bool

@@ -1,5 +1,6 @@
 """What is left when writing fails: by SIGKILL, a full disk, a bad sector, a damaged or foreign image?"""
 
+import contextlib
 import logging
 import os
 import subprocess
@@ -20,8 +21,11 @@ from builder.volume.medium import Medium
 from builder.volume.target import marked_as
 from builder.volume.xts import Written
 from tests.integration.seat.conftest import WrittenDisk
+from tests.support import lvm2
 from tests.support.gpgkeys import KeyMaker
 from tests.support.writtenseat import SECRETS, SeatBench
+
+MIB = 1 << 20
 
 
 def leftovers(folder: Path) -> set[str]:
@@ -145,10 +149,11 @@ def test_a_full_disk_is_named_and_nothing_is_left(seat_bench: SeatBench, tmp_pat
     assert said.endswith("[]")
 
 
+@pytest.mark.parametrize("where", ["a file", "a disk"])
 def test_an_image_that_is_larger_than_its_volume_is_refused_with_both_sizes(
-    seat_bench: SeatBench, tmp_path: Path
+    where: str, seat_bench: SeatBench, tmp_path: Path
 ) -> None:
-    """The volume of ``work`` has 128 MiB, less its header."""
+    """The volume of ``work`` has 128 MiB, less its header. A disk keeps what it holds."""
     plan = seat_bench.plan()
     materials = seat_bench.materials(plan)
     large = tmp_path / "large.tar"
@@ -157,15 +162,28 @@ def test_an_image_that_is_larger_than_its_volume_is_refused_with_both_sizes(
         info.size = 130 << 20
         tar.addfile(info, noise)
     images = dict(materials.images) | {"work": replace(materials.images["work"], tar=large)}
-    with pytest.raises(InputError, match=r"tree for work has 130 MiB, .* its filesystem of 112 MiB"):
-        write_seat(
-            plan,
-            replace(materials, images=images),
-            tmp_path / "tiny.img",
-            tools=seat_bench.tools,
-            scratch=tmp_path / "scratch",
-        )
-    assert leftovers(tmp_path) == {"large.tar"}
+    disk = tmp_path / "disk"
+    with disk.open("wb") as f:
+        f.truncate(840 << 20)
+        f.write(b"a thesis")
+    before = disk.stat().st_blocks
+    with contextlib.ExitStack() as stack:
+        target = tmp_path / "tiny.img"
+        if where == "a disk":
+            target = Path(stack.enter_context(lvm2.loop_device(seat_bench.tools, disk, 0, 840 << 20)))
+        with pytest.raises(InputError, match=r"tree for work has 130 MiB, .* its filesystem of 112 MiB"):
+            write_seat(
+                plan,
+                replace(materials, images=images),
+                target,
+                tools=seat_bench.tools,
+                scratch=tmp_path / "scratch",
+                overwrite=True,
+            )
+    assert leftovers(tmp_path) == {"large.tar", "disk"}
+    assert disk.stat().st_blocks == before
+    with disk.open("rb") as f:
+        assert f.read(MIB) == b"a thesis".ljust(MIB, b"\0")
 
 
 def test_a_seat_is_written_without_privileges(seat_bench: SeatBench, tmp_path: Path) -> None:
