@@ -262,10 +262,19 @@ def scratch_directory(path: Path) -> Iterator[Path]:
         remove_tree(path)
 
 
+def is_running(pid: str) -> bool:
+    """Whether there is such a process, and not only its exit status."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return not pid.isdigit()  # who has just taken a lock may not have written who it is
+
+
 @contextlib.contextmanager
-def exclusive(path: Path, what: str, *, wait: bool = False) -> Iterator[None]:
+def exclusive(path: Path, what: str, *, wait: bool = False) -> Iterator[int]:
     """Hold an flock(2) on ``path`` while inside; the kernel drops it with the process, however that ends.
 
+    Yields its descriptor, for programs that must have ended before the lock is free (builder.run.run).
     Raises BusyError, naming the holder's process id, where somebody else has it and ``wait`` is false.
     """
     with no_space_named(path):
@@ -277,7 +286,7 @@ def exclusive(path: Path, what: str, *, wait: bool = False) -> Iterator[None]:
         except BlockingIOError as e:
             holder = os.pread(fd, 32, 0).decode(errors="replace").strip()
             by = f" by process {holder}" if holder else ""
-            if not wait:
+            if not wait and is_running(holder):  # else its programs are ending just now
                 raise BusyError(
                     f"{what} is already being worked on{by}",
                     hint="wait for it to finish, or end that process",
@@ -287,6 +296,6 @@ def exclusive(path: Path, what: str, *, wait: bool = False) -> Iterator[None]:
         with no_space_named(path):
             os.ftruncate(fd, 0)
             os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
-        yield
+        yield fd
     finally:
         os.close(fd)

@@ -133,8 +133,8 @@ def located(project: Project, profile: Profile, unknown: UnknownPackages) -> Ite
         yield f"{position}: {answer}" if position else f"{answer} (it is in Seatsmith's own package sets)"
 
 
-def at_work(project: Project, profile: Profile) -> AbstractContextManager[None]:
-    """Keeps two builds of one profile apart. Raises BusyError."""
+def at_work(project: Project, profile: Profile) -> AbstractContextManager[int]:
+    """Keeps two builds of one profile apart, by a lock whose descriptor it yields. Raises BusyError."""
     return exclusive(project.cache / "work" / f"{profile.name}.lock", f"the image of {profile.name}")
 
 
@@ -179,8 +179,8 @@ def is_carried(lock: Lock, store: Store) -> bool:
 
 def lost(lock: Lock, store: Store) -> str | None:
     """What the store lacks of a lock of another machine's stand-in; None where it is whole, or ours."""
-    lacking = (found for file in lock.files if (found := store.lack(file))) if is_foreign(lock) else ()
-    return next(iter(lacking), None)
+    files = lock.files if is_foreign(lock) else []
+    return next(filter(None, map(store.lack, files)), None)
 
 
 def is_foreign(lock: Lock) -> bool:
@@ -254,7 +254,7 @@ def build_artifacts(
     artifacts = Artifacts(place, lock, version, epoch_of(lock))
     if not force and is_whole(place):
         return artifacts
-    with at_work(project, profile):
+    with at_work(project, profile) as held:
         tools = ensure_tools()
         fetch(project, lock)
         scratch = scratch_place(project, profile, "image")
@@ -267,7 +267,7 @@ def build_artifacts(
         try:
             with no_space_named(project.cache), atomic_path(place) as made:
                 made.mkdir()
-                run_build(build, project, tools, made)
+                run_build(build, project, tools, made, held=held)
                 if profile.bootable and kept is None:
                     keep_initrd(project, profile, initrd_of, build.made_initrd)
                 write_json(made / DONE, {path.name: file_digest(path) for path in finished(made)})
@@ -316,11 +316,12 @@ def run_build(
     tools: Tools,
     made: Path,
     *,
+    held: int,
     prefix: Sequence[str] = (),
     environment: Mapping[str, str] | None = None,
     options: Sequence[Arg] = (),
 ) -> None:
-    """Run mkosi and move what it made into ``made`` under fixed names.
+    """Run mkosi, while the lock ``held`` is, and move what it made into ``made`` under fixed names.
 
     ``prefix``, ``environment`` and ``options`` are for comparing builds: words before the command line, more
     environment variables, more options for mkosi.
@@ -328,11 +329,11 @@ def run_build(
     name = build.profile.name
     mkosi.prepare(build, project, store=store_of(project), tools=tools)
     argv, base_environment = mkosi.command(build, project, tools, [*options, "--force", "build"])
-    argv = [*prefix, *argv]
+    env = {**base_environment, **(environment or {})}
     log = build.scratch / "mkosi.log"
     try:
         with ui.current().step(f"Building the image of {name} {build.version} with mkosi"):
-            run(argv, env={**base_environment, **(environment or {})}, log_to=log, cwd=project.root)
+            run([*prefix, *argv], env=env, log_to=log, cwd=project.root, held=held)
     except ProgramError as e:
         kept = project.cache / "logs" / f"{name}.mkosi.log"
         kept.parent.mkdir(parents=True, exist_ok=True)

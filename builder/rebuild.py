@@ -71,7 +71,8 @@ def built_elsewhere(
     """The files of a build from scratch under other conditions, and what these were called."""
     fetch(project, lock)
     tools = ensure_tools()
-    with exclusive(project.cache / "work" / f"{profile.name}.verify.lock", f"verifying {profile.name}"):
+    lock_file = project.cache / "work" / f"{profile.name}.verify.lock"
+    with exclusive(lock_file, f"verifying {profile.name}") as held:
         scratch = scratch_place(project, profile, "verify")
         try:
             made, elsewhere = scratch / "made", scratch / "another place"
@@ -84,6 +85,7 @@ def built_elsewhere(
                     project,
                     tools,
                     made,
+                    held=held,
                     prefix=conditions.prefix,
                     environment=conditions.environment,
                     options=conditions.options,

@@ -8,6 +8,7 @@ import shlex
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -23,6 +24,7 @@ Arg = str | Path
 
 TAIL_LINES = 20  # how much of a failed program's output an error shows
 UMASK = 0o022  # what programs make must not depend on the caller's umask
+REAPER = Path(__file__).with_name("reap.py")
 GRACE = 10.0  # seconds between SIGTERM and SIGKILL when we are interrupted
 
 
@@ -70,6 +72,11 @@ def dying_with_us(argv: Sequence[str]) -> list[str]:
     return [setpriv, "--pdeathsig", "KILL", "--", *argv] if setpriv else list(argv)
 
 
+def ending_with_us(argv: Sequence[str]) -> list[str]:
+    """Prefix ``argv`` so that all that the program starts dies with us, too."""
+    return [sys.executable, "-SI", os.fspath(REAPER), str(os.getpid()), *dying_with_us(argv)]
+
+
 def run(
     argv: Sequence[Arg],
     *,
@@ -82,12 +89,15 @@ def run(
     timeout: float | None = None,
     hint: str | None = None,
     log_to: Path | None = None,
+    held: int | None = None,
 ) -> Result:
     """Run ``argv`` to its end and return what it said.
 
     ``stdin`` is given as bytes or a file descriptor; nothing is inherited. ``env`` replaces the whole
     environment. ``log_to`` sends both outputs to that file instead (appended), for programs that talk a lot.
     The program dies with us, and on Ctrl-C its whole process group is ended before the exception goes on.
+    With ``held``, the descriptor of a lock (builder.files.exclusive), what it has started dies as well, and
+    the lock is not free before that: for programs that are at work for long, by many processes.
 
     Raises ProgramError on a non-zero status (unless ``check`` is false), MachineError where the program does
     not exist or ``timeout`` seconds have passed.
@@ -106,7 +116,7 @@ def run(
             errors = subprocess.STDOUT
         try:
             process = subprocess.Popen(
-                dying_with_us(words),
+                dying_with_us(words) if held is None else ending_with_us(words),
                 stdin=subprocess.PIPE
                 if isinstance(stdin, bytes)
                 else subprocess.DEVNULL
@@ -116,7 +126,7 @@ def run(
                 stderr=errors,
                 env=env,
                 cwd=cwd,
-                pass_fds=pass_fds,
+                pass_fds=pass_fds if held is None else (*pass_fds, held),
                 process_group=0,
                 umask=UMASK,
             )

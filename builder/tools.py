@@ -123,20 +123,39 @@ def ensure_tools() -> Tools:
         return Tools(None)
     place = cache_home() / "tools" / tree_key()
     if not (place / "usr").is_dir():
-        with exclusive(place.with_suffix(".lock"), "the tools tree", wait=True):
+        with exclusive(place.with_suffix(".lock"), "the tools tree", wait=True) as held:
             if not (place / "usr").is_dir():
-                build_tree(place, package_list(), "the tools tree (Debian 13, 0.7 GB, once)")
+                build_tree(place, package_list(), "the tools tree (Debian 13, 0.7 GB, once)", held=held)
     return Tools(place)
 
 
-def build_tree(place: Path, packages: Sequence[str], what: str) -> None:
-    """Make a tree by mmdebstrap: as root directly, else in a user namespace with the caller's subuids."""
-    mmdebstrap = shutil.which("mmdebstrap")
-    if mmdebstrap is None:
+def mmdebstrap(what: str) -> list[Arg]:
+    """The start of a command line: as root directly, else in a user namespace with the caller's subuids.
+
+    Raises MachineError where mmdebstrap, which makes ``what``, is missing.
+    """
+    program = shutil.which("mmdebstrap")
+    if program is None:
         raise MachineError(
-            "mmdebstrap is not installed, and the tools tree is made by it",
+            f"mmdebstrap is not installed, and {what} is made by it",
             hint="run: sudo apt-get install mmdebstrap uidmap",
         )
+    # what it mounts must go with it, however it ends: in a place that the next run removes first
+    apart: list[Arg] = ["unshare", "--mount", "--"]
+    return [
+        *(apart if os.geteuid() == 0 else []),
+        program,
+        "--variant=minbase",
+        f"--mode={'root' if os.geteuid() == 0 else 'unshare'}",
+        "--aptopt=APT::Install-Recommends false",
+        "--aptopt=Acquire::Retries 3",
+        "--dpkgopt=force-unsafe-io",
+    ]
+
+
+def build_tree(place: Path, packages: Sequence[str], what: str, *, held: int | None = None) -> None:
+    """Make a tree by mmdebstrap; ``held`` is as for builder.run.run."""
+    start = mmdebstrap("the tools tree")
     root = os.geteuid() == 0
     with ui.current().step(f"Building {what}"), atomic_path(place) as made:
         made.mkdir()
@@ -144,19 +163,14 @@ def build_tree(place: Path, packages: Sequence[str], what: str) -> None:
         # come as an archive that we unpack, and the caller can remove them
         target = made if root else made / "tree.tar"
         argv: list[Arg] = [
-            mmdebstrap,
-            "--variant=minbase",
-            f"--mode={'root' if root else 'unshare'}",
+            *start,
             f"--format={'directory' if root else 'tar'}",
-            "--aptopt=APT::Install-Recommends false",
-            "--aptopt=Acquire::Retries 3",
-            "--dpkgopt=force-unsafe-io",
             *(f"--dpkgopt=path-exclude=/usr/share/{part}/*" for part in ("doc", "info", "locale", "man")),
             f"--include={','.join(packages)}",
             SUITE,
             target,
         ]
-        run(argv, env=dict(os.environ), hint="are Debian's mirrors reachable from here?")
+        run(argv, env=dict(os.environ), hint="are Debian's mirrors reachable from here?", held=held)
         if root:
             shutil.rmtree(made / "dev")
         else:

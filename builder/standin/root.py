@@ -3,14 +3,13 @@
 import os
 import re
 import shlex
-import shutil
 from pathlib import Path
 
 from builder import ui
-from builder.errors import MachineError
 from builder.files import atomic_path, exclusive, json_digest
 from builder.run import Arg, run
 from builder.standin.names import data_text, wanted_packages
+from builder.tools import mmdebstrap
 
 SUITE = "trixie"  # Debian 13, stable
 LAYOUT = 1  # raise when this module makes something else of the same inputs
@@ -48,32 +47,22 @@ def ensure_root(cache: Path) -> Path:
     """
     tar = cache / "roots" / f"{root_key()}.tar"
     if not tar.is_file():
-        with exclusive(tar.with_suffix(".lock"), "the stand-in's root", wait=True):
+        with exclusive(tar.with_suffix(".lock"), "the stand-in's root", wait=True) as held:
             if not tar.is_file():
-                build_root(tar, debs=cache / "debs")
+                build_root(tar, debs=cache / "debs", held=held)
     return tar
 
 
-def build_root(tar: Path, *, debs: Path) -> None:
+def build_root(tar: Path, *, debs: Path, held: int | None = None) -> None:
     """Make the root by mmdebstrap; .deb files stay in ``debs``, which makes the next root faster."""
-    mmdebstrap = shutil.which("mmdebstrap")
-    if mmdebstrap is None:
-        raise MachineError(
-            "mmdebstrap is not installed, and the stand-in is made by it",
-            hint="run: sudo apt-get install mmdebstrap uidmap",
-        )
+    start = mmdebstrap("the stand-in")
     debs.mkdir(parents=True, exist_ok=True)
     root = os.geteuid() == 0
     fetch, keep = deb_hooks(debs, direct=root)
     with ui.current().step("Building the stand-in's Debian root (once)"), atomic_path(tar) as made:
         argv: list[Arg] = [
-            mmdebstrap,
+            *start,
             "--format=tar",
-            "--variant=minbase",
-            f"--mode={'root' if root else 'unshare'}",
-            "--aptopt=APT::Install-Recommends false",
-            "--aptopt=Acquire::Retries 3",
-            "--dpkgopt=force-unsafe-io",
             *(f"--dpkgopt=path-exclude={pattern}" for pattern in EXCLUDED),
             "--skip=download/empty,essential/unlink,output/dev,cleanup/apt/lists",
             f'--setup-hook=mkdir -p "$1{ARCHIVES}"',
@@ -84,7 +73,7 @@ def build_root(tar: Path, *, debs: Path) -> None:
             SUITE,
             made,
         ]
-        run(argv, env=workplace() | os.environ, hint="are Debian's mirrors reachable from here?")
+        run(argv, env=workplace() | os.environ, hint="are Debian's mirrors reachable from here?", held=held)
 
 
 def workplace() -> dict[str, str]:

@@ -299,6 +299,15 @@ def test_an_interrupted_build_leaves_nothing_and_no_process(tiny: TinyProject, n
     assert tiny.unfinished() == []
 
 
+def test_a_build_that_was_killed_can_be_run_again_at_once(tiny: TinyProject) -> None:
+    with tiny.start("image", "tiny", "--force") as process:
+        wait_for(lambda: len(children_in(tiny.project.cache / "work/tiny.image")) > 2)  # mkosi's worker, too
+        process.kill()
+    again = tiny.run("image", "tiny", "--force")
+    assert again.code == 0, again.err
+    assert children_in(tiny.project.cache / "work") == []
+
+
 def test_a_second_build_of_the_same_profile_is_busy(tiny: TinyProject) -> None:
     with tiny.start("image", "tiny", "--force") as process:
         wait_for(building(tiny))

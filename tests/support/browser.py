@@ -30,9 +30,9 @@ def browser() -> list[str]:
             return [name]
     key = json_digest({"suite": SUITE, "packages": PACKAGES})[:16]
     place = cache_home() / "tools" / f"browser-{key}"
-    with exclusive(place.with_suffix(".lock"), "the browser's tree", wait=True):
+    with exclusive(place.with_suffix(".lock"), "the browser's tree", wait=True) as held:
         if not (place / "usr").is_dir():
-            build_tree(place, PACKAGES, "a tree with Chromium (once)")
+            build_tree(place, PACKAGES, "a tree with Chromium (once)", held=held)
         (place / "etc/hosts").touch()  # this machine's is mounted there
     return Tools(place).command(["chromium-headless-shell"])
 

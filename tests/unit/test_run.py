@@ -13,6 +13,7 @@ import pytest
 
 from builder import run as run_module
 from builder.errors import MachineError
+from builder.files import exclusive
 from builder.run import ProgramError, dying_with_us, program_name, run, tail_of
 
 PYTHON = sys.executable
@@ -164,6 +165,48 @@ def test_a_program_dies_with_us_even_when_we_are_killed(tmp_path: Path) -> None:
             time.sleep(0.02)
         process.kill()
     wait_until_gone(int((tmp_path / "pid").read_text()))
+
+
+def test_what_a_program_started_dies_with_us_before_the_lock_is_free(tmp_path: Path) -> None:
+    """As mkosi does: its worker is no child of ours, and another one has even left the group."""
+    lock, pids = tmp_path / "lock", tmp_path / "pids"
+    script = f"sleep 99 & echo $! >> {pids}; setsid sleep 98 & echo $! >> {pids}; echo ready >> {pids}; wait"
+    code = (
+        "from pathlib import Path; from builder.files import exclusive; from builder.run import run\n"
+        f"with exclusive(Path({str(lock)!r}), 'it') as held: run(['sh', '-c', {script!r}], held=held)"
+    )
+    with subprocess.Popen([PYTHON, "-c", code]) as process:
+        end = time.monotonic() + 10
+        while not pids.exists() or "ready" not in pids.read_text():
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        started = [int(line) for line in pids.read_text().splitlines()[:2]]
+        assert all(alive(pid) for pid in started)
+        process.kill()
+        process.wait()
+        with exclusive(lock, "it"):  # not busy: who had it is gone
+            assert not any(alive(pid) for pid in started)
+
+
+def test_a_program_with_a_lock_ends_as_any_other_and_leaves_nothing(tmp_path: Path) -> None:
+    with exclusive(tmp_path / "lock", "it") as held:
+        assert run(["sh", "-c", "cat; exit 3"], stdin=b"in", check=False, held=held).stdout == b"in"
+        for script, status in (("exit 3", 3), ("kill -9 $$", -9)):
+            with pytest.raises(ProgramError) as caught:
+                run(["sh", "-c", script], held=held)
+            assert caught.value.returncode == status
+        open_files = run(["sh", "-c", "ls -l /proc/self/fd"], held=held).text
+        assert str(tmp_path / "lock") not in open_files, "what it started could keep the lock"
+        script = f"sleep 99 >/dev/null 2>&1 & echo $! > {tmp_path}/pid"
+        run(["sh", "-c", script], held=held)
+        assert not alive(int((tmp_path / "pid").read_text()))
+
+
+def test_a_program_with_a_lock_is_asked_to_end_and_waited_for(tmp_path: Path) -> None:
+    script = f"trap 'sleep 0.3; echo tidied > {tmp_path}/said; exit' TERM; sleep 99 & wait"
+    with exclusive(tmp_path / "lock", "it") as held, pytest.raises(MachineError, match="did not finish"):
+        run(["sh", "-c", script], timeout=0.8, held=held)
+    assert (tmp_path / "said").read_text() == "tidied\n"
 
 
 @pytest.mark.parametrize(
