@@ -22,7 +22,7 @@ EXCLUDED = (
     "/usr/share/lintian/*",
     "/usr/share/locale/*/*",
 )
-MEMORY = Path("/dev/shm")
+MEMORY, MEMINFO = Path("/dev/shm"), Path("/proc/meminfo")
 ROOM = 8 << 30  # bytes of memory to spare before a root (2.5 GB) is made in it
 ARCHIVES = "/var/cache/apt/archives"  # where apt of the root keeps .deb files
 
@@ -78,7 +78,7 @@ def build_root(tar: Path, *, debs: Path, held: int | None = None) -> None:
 
 def workplace() -> dict[str, str]:
     """Where mmdebstrap unpacks: in memory if there is plenty, which takes three quarters of the time."""
-    available = re.search(r"^MemAvailable: +(\d+) kB$", Path("/proc/meminfo").read_text(), re.MULTILINE)
+    available = re.search(r"^MemAvailable: +(\d+) kB$", MEMINFO.read_text(), re.MULTILINE)
     if not MEMORY.is_dir() or not available or int(available[1]) << 10 < ROOM:
         return {}
     place = os.statvfs(MEMORY)
