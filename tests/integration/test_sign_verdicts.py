@@ -1,9 +1,13 @@
 """Is a result believed exactly when a trusted key in good standing signed it?"""
 
+import contextlib
 import os
 import re
 import shutil
+import tempfile
 from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
 
 import pytest
 
@@ -257,15 +261,24 @@ def test_a_public_key_is_no_signing_key(tmp_path: Path, release: TestKey) -> Non
 
 
 def test_signing_leaves_no_agent_and_no_key_behind(
-    tmp_path: Path, release: TestKey, caplog: pytest.LogCaptureFixture, tools: Tools
+    tmp_path: Path,
+    release: TestKey,
+    caplog: pytest.LogCaptureFixture,
+    tools: Tools,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    homes: list[str] = []
+
+    def recorded(*args: Any, **kwargs: Any) -> str:
+        homes.append(mkdtemp(*args, **kwargs))
+        return homes[-1]
+
+    monkeypatch.setattr(tempfile, "mkdtemp", recorded)
     caplog.set_level("DEBUG")
-    before = set(Path("/dev/shm").glob("seatsmith-gpg-*"))
-    agents = agent_homes()
     write_result(tmp_path)
     sign_checksums(tmp_path, str(release.secret))
-    assert set(Path("/dev/shm").glob("seatsmith-gpg-*")) == before
-    assert agent_homes() == agents
+    assert homes
+    assert not [home for home in homes if Path(home).exists() or named_by_processes(home)]
     secret = release.secret.read_text().split("\n\n")[1].splitlines()[0]
     assert caplog.text and secret not in caplog.text
 
@@ -278,14 +291,10 @@ def test_a_good_signature_of_other_data_is_bad(tmp_path: Path, release: TestKey,
     assert found.verdict is Verdict.BAD
 
 
-def agent_homes() -> set[str]:
-    """Command lines of the gpg agents that run for a home of ours."""
-    found = set()
+def named_by_processes(home: str) -> bool:
+    """Whether a process, such as an agent, was started for that directory."""
     for process in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            line = process.read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        except OSError:
-            continue
-        if "gpg-agent" in line and "seatsmith-gpg-" in line:
-            found.add(line)
-    return found
+        with contextlib.suppress(OSError):
+            if os.fsencode(home) in process.read_bytes():
+                return True
+    return False
