@@ -34,7 +34,8 @@ def pytest_configure(config: pytest.Config) -> None:
     for line in (
         "check(title): what a boot test promises, in words for the report",
         "needs(*what): leave the check out where the seat has none: container, third, sound, …",
-        "defect(where, command, unless=…): what to break so that it must fail (docs/boot-tests.md)",
+        "defect(where, command, unless=…): what to break so that it must fail (docs/boot-tests.md); "
+        "of several the first that the seat has no reason against",
         "restarted: begins with the first container restarted, as the check `restart` leaves it",
         "slow: takes a minute or more; left out of a quick run",
     ):
@@ -60,17 +61,20 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         needs = {need for mark in item.iter_markers("needs") for need in mark.args}
         wanted = needs <= have and (not job.only or check_id(item) in job.only)
         wanted = wanted and not (job.quick and item.get_closest_marker("slow"))
-        wanted = wanted and (not job.defects or can_be_broken(item, have))
+        wanted = wanted and (not job.defects or defect_of(item, have) is not None)
         (kept if wanted else left).append(item)
     if left:
         config.hook.pytest_deselected(items=left)
         items[:] = kept
 
 
-def can_be_broken(item: pytest.Item, have: set[str]) -> bool:
-    """Whether the check has a defect that can be seeded on this seat."""
-    mark = item.get_closest_marker("defect")
-    return mark is not None and mark.kwargs.get("unless") not in have
+def defect_of(item: pytest.Item, have: set[str]) -> tuple[str, str] | None:
+    """Where to break what: the first of the check's defects that can be seeded on this seat."""
+    for mark in item.iter_markers("defect"):
+        if mark.kwargs.get("unless") not in have:
+            where, what = mark.args
+            return where, what
+    return None
 
 
 def check_id(item: pytest.Item) -> str:
@@ -98,9 +102,8 @@ def seat(request: pytest.FixtureRequest, bench: Bench) -> Iterator[SeatInTest]:
     evidence = Evidence(job.folder, check_id(request.node), seat)
     evidence.record.setup = time.monotonic() - started
     request.node.stash[EVIDENCE] = evidence
-    if job.defects:
-        mark = request.node.get_closest_marker("defect")
-        break_something(seat, *mark.args)
+    if job.defects and (defect := defect_of(request.node, job.abilities)):
+        break_something(seat, *defect)
     if fault := job.faults.get(check_id(request.node)):
         break_something(seat, *fault)
     try:
@@ -158,10 +161,10 @@ def pytest_runtest_makereport(
 
 
 def turn_around(report: pytest.TestReport, call: pytest.CallInfo[None]) -> None:
-    """With a seeded defect, only "unmet" is right: not passing, and not any other error either."""
+    """With a seeded defect, only "no" is right: not passing, and no error by which nothing was asked."""
     if report.outcome == "passed":
         report.outcome, report.longrepr = "failed", "the seeded defect was not noticed"
-    elif call.excinfo is not None and call.excinfo.errisinstance((Unmet, GuestError, AssertionError)):
+    elif call.excinfo is not None and call.excinfo.errisinstance(AssertionError):
         report.outcome, report.longrepr = "passed", None
         report.sections.append((NOTICED, str(call.excinfo.value)))
 

@@ -13,6 +13,7 @@ from builder.machine.agent import slowness
 from builder.machine.boottest import read_records
 from builder.machine.errors import Unmet
 from builder.machine.job import Job
+from builder.machine.plugin import defect_of
 from builder.machine.shell import until
 from builder.machine.subject import EnvironmentFacts, Kernel, Subject
 from builder.report.model import Report
@@ -144,6 +145,11 @@ def test_blind(seat):
 def test_broken(seat):
     {}["no such key"]
 
+@pytest.mark.check("dead")
+@pytest.mark.defect("host", "false")
+def test_dead(seat):
+    raise MachineDied("nothing was asked")
+
 @pytest.mark.check("without")
 def test_without_defect(seat):
     pass
@@ -170,7 +176,8 @@ def test_with_seeded_defects_only_a_check_that_notices_passes(
     pytester: pytest.Pytester, tmp_path: Path
 ) -> None:
     outcomes = run(pytester, tmp_path, defects=True)
-    assert outcomes == {"notices": "passed", "blind": "failed", "broken": "failed", "long": "passed"}
+    failed = dict.fromkeys(("blind", "broken", "dead"), "failed")
+    assert outcomes == {"notices": "passed", "long": "passed", **failed}
 
 
 def test_without_defects_the_same_checks_are_judged_as_they_are(
@@ -181,8 +188,34 @@ def test_without_defects_the_same_checks_are_judged_as_they_are(
         "notices": "failed",
         "blind": "passed",
         "broken": "failed",
+        "dead": "failed",
         "without-defect": "passed",
     }
+
+
+SEVERAL = """
+import pytest
+
+pytestmark = [
+    pytest.mark.defect("host", "of shared devices", unless="strict"),
+    pytest.mark.defect("guest", "of all"),
+]
+
+def test_of_the_file():
+    pass
+
+@pytest.mark.defect("host", "its own")
+def test_of_itself():
+    pass
+"""
+
+
+def test_of_several_defects_the_first_that_fits_the_seat_is_seeded(pytester: pytest.Pytester) -> None:
+    pytester.makeini("[pytest]\nmarkers = defect")
+    of_the_file, of_itself = pytester.getitems(SEVERAL)
+    assert defect_of(of_the_file, {"container"}) == ("host", "of shared devices")
+    assert defect_of(of_the_file, {"strict"}) == ("guest", "of all")
+    assert defect_of(of_itself, {"container"}) == ("host", "its own")
 
 
 def test_one_check_can_be_run_alone(pytester: pytest.Pytester, tmp_path: Path) -> None:
