@@ -2,12 +2,18 @@
 
 import contextlib
 import shutil
+import time
 from pathlib import Path
 
+from PIL import Image
+
 from builder.machine.bench import SeatInTest
+from builder.machine.desktop import Desktop
 from builder.machine.errors import GuestError
-from builder.machine.shell import Shell
 from builder.report.record import CHECKS, PICTURES, SOUNDS, CheckRecord, Picture, Sound
+
+EXCERPT = 40  # lines of the journal that a passed check shows
+PATIENCE = 10.0  # seconds for the agent to show that it can be asked for more
 
 
 class Evidence:
@@ -17,17 +23,26 @@ class Evidence:
         self.folder = folder
         self.seat = seat
         self.record = CheckRecord(id=check)
+        self.began = time.monotonic()
+        with contextlib.suppress(GuestError):
+            seat.machine.look()  # a machine that dies before the check's first picture leaves this one
 
     def picture(self, caption: str) -> Path | None:
         """Keep what the screen shows now."""
-        name = f"{PICTURES}/{self.record.id}-{len(self.record.pictures) + 1}.png"
-        path = self.folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path = self.next_picture()
         try:
             self.seat.machine.screenshot(path)
         except GuestError:
             return None
-        self.record.pictures.append(Picture(caption=caption, file=name))
+        return self.keep(caption, path)
+
+    def next_picture(self) -> Path:
+        path = self.folder / f"{PICTURES}/{self.record.id}-{len(self.record.pictures) + 1}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def keep(self, caption: str, path: Path) -> Path:
+        self.record.pictures.append(Picture(caption=caption, file=str(path.relative_to(self.folder))))
         return path
 
     def note(self, text: str) -> None:
@@ -53,22 +68,36 @@ class Evidence:
         )
 
     def last_look(self) -> None:
-        self.picture("at the end")
+        """What the screen shows at the end; of a dead machine, what it showed when it was last looked at."""
+        if self.picture("at the end") is not None:
+            return
+        for seen in self.seat.machine.files.looks:
+            with contextlib.suppress(OSError):  # it may have died while it wrote the newest
+                path = self.next_picture()
+                Image.open(seen).save(path)
+                self.keep("the last that was seen", path)
+                return
+
+    def excerpt(self) -> None:
+        """What the host and its containers logged while the check ran."""
+        seconds = time.monotonic() - self.began + 1
+        journal = f"journalctl --merge --no-pager -o short -n {EXCERPT} --since=-{seconds:.0f}s"
+        with contextlib.suppress(GuestError):
+            self.record.logs["journal meanwhile"] = self.seat.host.shell.run(journal, timeout=20).output
 
     def collect_logs(self) -> None:
         """What host and containers logged last, and the serial log."""
         self.record.logs["serial port"] = self.seat.machine.serial_log()[-4000:]
-        for desktop in self.seat.desktops:
-            with contextlib.suppress(GuestError):
-                self.record.logs[f"journal of {desktop.name}"] = last_lines(desktop.shell)
-                log = desktop.shell.run("tail -n 40 /var/log/Xorg.0.log", timeout=20).output
-                self.record.logs[f"X server of {desktop.name}"] = log
-                jobs = desktop.shell.run("systemctl list-jobs --no-pager", timeout=20).output
-                self.record.logs[f"what {desktop.name} waits for"] = jobs
+        with contextlib.suppress(GuestError):
+            if self.seat.machine.agent.answers(PATIENCE):
+                for desktop in self.seat.desktops:
+                    self.collect_from(desktop)
 
-
-def last_lines(shell: Shell) -> str:
-    return shell.journal(80)
+    def collect_from(self, desktop: Desktop) -> None:
+        logs, run = self.record.logs, desktop.shell.run
+        logs[f"journal of {desktop.name}"] = desktop.shell.journal(80)
+        logs[f"X server of {desktop.name}"] = run("tail -n 40 /var/log/Xorg.0.log", timeout=20).output
+        logs[f"what {desktop.name} waits for"] = run("systemctl list-jobs --no-pager", timeout=20).output
 
 
 def clear(folder: Path) -> None:

@@ -110,6 +110,12 @@ class Sockets:
         return self.folder / "earlier-look.ppm"
 
     @property
+    def looks(self) -> list[Path]:
+        """The pictures there are of the screen, whatever they were taken for, the newest first."""
+        taken = [path for path in (self.screen, self.look, self.earlier_look) if path.exists()]
+        return sorted(taken, key=lambda path: path.stat().st_mtime_ns, reverse=True)
+
+    @property
     def variables(self) -> Path:
         return self.folder / "efi-variables.fd"
 

@@ -186,8 +186,8 @@ def keep(item: pytest.Item, call: pytest.CallInfo[Any], report: pytest.TestRepor
     elif call.when == "call" and record.outcome == "unknown":
         record.outcome = "passed"
         record.notes += [text for name, text in report.sections if name == NOTICED]
-    if evidence is not None and report.failed and call.when == "call":
-        evidence.collect_logs()
+    if evidence is not None and call.when == "call":
+        (evidence.collect_logs if report.failed else evidence.excerpt)()
     if call.when == "teardown" or (call.when == "setup" and report.failed):
         record.write(job.folder)
         report.user_properties.append(
