@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -28,6 +28,39 @@ with Machine(ensure_tools(), hardware, name=sys.argv[2]) as m:
     m.start(paused=True)
     print(m.pid, m.files.folder, flush=True)
     time.sleep(120)
+"""
+CHECKS = """
+from pathlib import Path
+import pytest
+from builder.machine.hardware import Firmware, Hardware
+from builder.machine.machine import Machine
+from builder.tools import ensure_tools
+import time
+HERE = Path(__file__).parent
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_waits(number):
+    with Machine(ensure_tools(), Hardware(HERE / "disk", Firmware(), memory=256 << 20), name="check") as m:
+        m.start(paused=True)
+        new = HERE / f"new-{number}"
+        new.write_text(f"{m.pid} {m.files.folder}")
+        new.rename(HERE / f"started-{number}")
+        time.sleep(120)
+"""
+CHECKER = """
+import signal, sys
+from pathlib import Path
+from builder.machine import boottest, checks
+from builder.machine.subject import EnvironmentFacts, Kernel, Subject
+from builder.tools import Tools
+signal.signal(signal.SIGINT, signal.default_int_handler)
+place = Path(sys.argv[1])
+checks.__file__ = str(place / "__init__.py")
+kernel = Kernel(kernel=place / "k", initrd=place / "i", cmdline="")
+host = EnvironmentFacts(name="private", vt=7)
+subject = Subject(name="demo", disk=place / "disk", host=host, containers=[], fast=kernel)
+wanted = boottest.Wanted(workers=2)
+boottest.run_checks(subject, Tools(None), place, place / "overlay", place / "job.json", wanted)
 """
 
 
@@ -107,11 +140,43 @@ def test_nothing_is_left_when_the_runner_is_killed(tools: Tools, disk: Path, how
     runner.send_signal(how)
     runner.wait(30)
     runner.stdout.close()
-    deadline = time.monotonic() + 15
-    while (runs(int(pid)) or Path(folder.strip()).exists()) and time.monotonic() < deadline:
+    assert within(15, lambda: not runs(int(pid)) and not Path(folder.strip()).exists())
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_nothing_is_left_when_a_run_of_checks_in_two_pcs_is_killed(
+    tools: Tools, disk: Path, tmp_path: Path, how: signal.Signals
+) -> None:
+    place = tmp_path / "checks"
+    place.mkdir()
+    (place / "test_waiting.py").write_text(CHECKS)
+    disk.rename(place / "disk")
+    runner = subprocess.Popen(
+        [sys.executable, "-c", CHECKER, place],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        started = [place / "started-1", place / "started-2"]
+        assert within(60, lambda: all(path.exists() for path in started))
+        machines = [path.read_text().split(maxsplit=1) for path in started]
+        assert all(runs(int(pid)) for pid, _ in machines)
+        runner.send_signal(how)
+        assert runner.wait(30) != 0
+    finally:
+        runner.kill()
+        runner.wait()
+    assert within(40, lambda: not any(runs(int(pid)) or Path(folder).exists() for pid, folder in machines))
+
+
+def within(seconds: float, true: Callable[[], bool]) -> bool:
+    """Whether something comes true within so many seconds."""
+    deadline = time.monotonic() + seconds
+    while not true():
+        if time.monotonic() > deadline:
+            return False
         time.sleep(0.1)
-    assert not runs(int(pid))
-    assert not Path(folder.strip()).exists()
+    return True
 
 
 def runs(pid: int) -> bool:
