@@ -14,12 +14,13 @@ from builder.project import find_project
 from builder.seat.inspect import Disk, Inspection, VolumeFound, compare, inspect_disk, open_volume
 from builder.seat.load import seat_names
 from builder.seat.plan import load_plan
-from builder.seat.secrets import for_reading
+from builder.seat.secrets import for_reading, may_be_had
 from builder.tools import Tools, ensure_tools
 from builder.ui import size_text
 from builder.volume.ext4read import Entry, Filesystem
 
 Listing = list[dict[str, Any]]
+GIVE = "give --passphrase-fd or --passphrase-file"
 KEPT_BY = {"systemd-recovery": "recovery key", "systemd-tpm2": "TPM2", "systemd-fido2": "FIDO2 token"}
 
 
@@ -36,6 +37,8 @@ def inspect_command(
         if image.with_name(f".{image.name}.part").exists():
             raise InputError(f"there is no {image}: writing it was interrupted", hint="write it again")
         raise InputError(f"there is no {image}")
+    if list_files and not (descriptors or files or may_be_had()):
+        raise InputError("the files are encrypted", hint=GIVE)
     listings: dict[str, Listing] = {}
     with Disk(image) as disk, tempfile.TemporaryDirectory(prefix="seatsmith.") as scratch:
         tools = ensure_tools()
@@ -43,7 +46,7 @@ def inspect_command(
         names = [v.name for v in found.volumes if v.header]
         with for_reading(names, descriptors=descriptors, files=files, wanted=list_files) as secrets:
             if list_files and names and not secrets:
-                raise InputError("the files are encrypted", hint="give --passphrase-fd or --passphrase-file")
+                raise InputError("the files are encrypted", hint=GIVE)
             for volume in found.volumes:
                 if volume.name in secrets:
                     title = f"Reading the files of {volume.name}"

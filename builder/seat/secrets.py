@@ -80,6 +80,11 @@ def given(
     return found
 
 
+def may_be_had() -> bool:
+    """Whether a passphrase can come without a descriptor or file: there is a credential, or a terminal."""
+    return "CREDENTIALS_DIRECTORY" in os.environ or sys.stdin.isatty()
+
+
 def for_reading(
     names: Sequence[str],
     *,

@@ -109,7 +109,14 @@ def test_what_is_no_disk_is_refused_before_the_tools_tree_is_made(
     project_at(tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    for words, said in ((["/nonexistent"], "there is no"), (["."], "neither a file nor a block device")):
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    monkeypatch.setattr("sys.stdin.isatty", lambda: False)
+    refused = {
+        ("/nonexistent",): "there is no",
+        (".",): "neither a file nor a block device",
+        ("mkosi.conf", "--files"): "the files are encrypted",
+    }
+    for words, said in refused.items():
         assert run_cli(["seat", "inspect", *words]) == 3
         assert said in capsys.readouterr().err
     assert not (tmp_path / "cache").exists()
