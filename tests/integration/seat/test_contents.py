@@ -221,6 +221,29 @@ def test_ciphertext_is_what_cryptsetup_makes_of_the_same_under_the_same_key(
     assert data.read_bytes() == bytes(ours)
 
 
+@pytest.mark.parametrize("name", ["work", "private"])
+def test_a_written_volume_is_byte_for_byte_what_cryptsetup_makes_of_it_under_its_key(
+    name: str, seat_bench: SeatBench, written: WrittenDisk, tmp_path: Path
+) -> None:
+    """``cryptsetup reencrypt`` encrypts the volume's filesystem anew, under the key that is on the disk."""
+    data, header = decrypted(seat_bench, written.path, name, tmp_path), tmp_path / "header"
+    environment = seat_bench.plan().volume(name).environment
+    assert environment is not None
+    with as_fd(unlock(seat_bench.tools, header, bytearray(SECRETS[name]))) as key, as_fd(b"secret") as fd:
+        argv: list[str | Path] = ["cryptsetup", "reencrypt", "-q", "--encrypt", "--type", "luks2"]
+        argv += ["--cipher", luks.CIPHER, "--key-size", "512", "--sector-size", "4096"]
+        argv += ["--header", tmp_path / "new", "--volume-key-file", f"/dev/fd/{key}"]
+        argv += ["--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000", "--key-file", f"/dev/fd/{fd}"]
+        seat_bench.tools.run([*argv, data], pass_fds=(fd, key))
+    compared = 0
+    with data.open("rb") as theirs, Disk(written.path) as disk:
+        for at in range(0, environment.payload_size, SECTOR):
+            if any(sector := disk.read(environment.payload + at, SECTOR)):  # else never written
+                assert sector == os.pread(theirs.fileno(), SECTOR, at), f"byte {at} of the payload"
+                compared += SECTOR
+    assert compared > 16 * MIB
+
+
 def test_inspect_says_that_it_is_what_was_planned(seat_bench: SeatBench, written: WrittenDisk) -> None:
     with Disk(written.path) as disk:
         found = inspect_disk(disk, seat_bench.tools)
