@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from builder.files import remove_tree
 from builder.run import Arg, Result, run
 from builder.tools import Tools
 
@@ -18,6 +19,16 @@ def as_root(argv: Sequence[Arg]) -> list[str]:
     """``argv`` as root, or as the root of a user namespace with our subordinate ids where we are not."""
     words = [os.fspath(a) for a in argv]
     return words if os.geteuid() == 0 else [*AS_OUR_OWN_ROOT, *words]
+
+
+def remove_foreign_tree(path: Path) -> None:
+    """Remove a tree in which a build that was cut off may have left files of our subordinate ids."""
+    try:
+        remove_tree(path)
+    except PermissionError:
+        if os.geteuid() == 0:
+            raise
+        run(as_root(["rm", "--recursive", "--force", "--", path]))
 
 
 def inside(

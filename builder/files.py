@@ -227,17 +227,23 @@ def linked(source: Path, target: Path) -> None:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a file or a whole tree, also where directories inside are read-only."""
+    """Remove a file or a whole tree, also where directories inside are read-only or closed to us."""
     if path.is_symlink() or path.is_file():
         path.unlink(missing_ok=True)
         return
 
-    def make_writable(function: Any, name: str, _: Any) -> None:
+    def make_writable(function: Any, name: str, failure: Any) -> None:
+        closed = not os.access(name, os.R_OK | os.X_OK)
         with contextlib.suppress(OSError):
             Path(name).parent.chmod(0o700)
             Path(name).chmod(0o700)
-        with contextlib.suppress(FileNotFoundError):
-            function(name)
+        if function in (os.rmdir, os.unlink):
+            with contextlib.suppress(FileNotFoundError):
+                function(name)
+        elif closed and os.access(name, os.R_OK | os.X_OK):  # it could not be opened, and now it can
+            remove_tree(Path(name))
+        elif not isinstance(failure[1], FileNotFoundError):
+            raise failure[1]
 
     if path.exists():
         shutil.rmtree(path, onerror=make_writable)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from builder import mkosi, ui
 from builder.archive import pack_tree
+from builder.chroot import remove_foreign_tree
 from builder.distro import backend
 from builder.distro.base import UnknownPackages
 from builder.errors import InputError, MachineError, SeatsmithError, ToolError, TrustError
@@ -205,7 +206,7 @@ def mirrored_indexes(lock: Lock) -> dict[Path, LockedFile]:
 def scratch_place(project: Project, profile: Profile, purpose: str) -> Path:
     """A fresh directory for one run; what a killed run left there is removed first."""
     place = project.cache / "work" / f"{profile.name}.{purpose}"
-    remove_tree(place)
+    remove_foreign_tree(place)
     place.mkdir(parents=True)
     return place
 
@@ -306,7 +307,7 @@ def incremental_cache(project: Project, profile: Profile, lock: Lock) -> Path:
     place = parent / json_digest([lock.model_dump(mode="json"), tree_key()])[:16]
     for old in parent.glob("*"):
         if old != place:
-            remove_tree(old)
+            remove_foreign_tree(old)
     return place
 
 

@@ -193,12 +193,13 @@ def test_who_waits_for_a_lock_is_told_so_and_gets_it(
     assert "Waiting: the tools tree is being worked on" in capsys.readouterr().err
 
 
-def test_a_tree_with_read_only_directories_can_be_removed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mode", [0o500, 0o000])
+def test_a_tree_with_read_only_or_closed_directories_can_be_removed(tmp_path: Path, mode: int) -> None:
     inner = tmp_path / "tree/in"
     inner.mkdir(parents=True)
     (inner / "file").touch()
     (tmp_path / "tree/link").symlink_to("/etc")
-    inner.chmod(0o500)
+    inner.chmod(mode)
     remove_tree(tmp_path / "tree")
     remove_tree(tmp_path / "not there")
     assert names(tmp_path) == set()
