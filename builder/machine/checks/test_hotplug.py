@@ -31,9 +31,10 @@ def replug(seat: SeatInTest, kind: str) -> None:
     seat.machine.plug(kind)
 
 
-def exchange_keyboard(seat: SeatInTest) -> None:
-    seat.machine.plug("usb-keyboard", "second-keyboard")
-    seat.machine.unplug("keyboard")
+def exchange(seat: SeatInTest, kind: str) -> None:
+    """Put another in its place, which gets another device node."""
+    seat.machine.plug(f"usb-{kind}", f"second-{kind}")
+    seat.machine.unplug(kind)
 
 
 def expect_click(desktop: Desktop) -> None:
@@ -59,7 +60,7 @@ def test_keyboard_on_other_terminal(seat: SeatInTest) -> None:
     seat.guest.switch_to()
     seat.guest.open_recorder()
     seat.host.switch_to()
-    exchange_keyboard(seat)
+    exchange(seat, "keyboard")
     seat.guest.switch_to(insist=True, timeout=QUICK)
     seat.guest.eventually_types("o", timeout=QUICK)
 
@@ -68,17 +69,24 @@ def test_keyboard_on_other_terminal(seat: SeatInTest) -> None:
 def test_new_keyboard(seat: SeatInTest) -> None:
     seat.guest.switch_to()
     seat.guest.open_recorder()
-    exchange_keyboard(seat)
+    exchange(seat, "keyboard")
     seat.guest.eventually_types("n", timeout=QUICK)
 
 
-@pytest.mark.check("A pointer that is replugged on the container's terminal works there at once")
+@pytest.mark.check(
+    "A pointer that is replugged, or exchanged while the host is on screen, works in the container"
+)
 def test_pointer(seat: SeatInTest, show: Show) -> None:
     seat.guest.switch_to()
     seat.guest.open_recorder()
     replug(seat, "tablet")
     expect_click(seat.guest)
     show("clicked with the replugged pointer")
+    seat.host.switch_to()
+    exchange(seat, "tablet")
+    seat.guest.switch_to()
+    expect_click(seat.guest)
+    show("clicked with another pointer")
 
 
 @pytest.mark.check("A keyboard can be replugged twenty times in a row")
