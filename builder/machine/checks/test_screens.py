@@ -38,6 +38,8 @@ def test_own_terminal(seat: SeatInTest) -> None:
 def test_name_on_screen(seat: SeatInTest, show: Show) -> None:
     for desktop in reversed(seat.desktops):
         desktop.switch_to()
+        # right after a switch a screen may for a moment still show what was on it when it was left
+        seat.machine.wait_for_screen(still=1.0, timeout=30)
         seat.machine.wait_for_text(bar_of(desktop), timeout=30)
         show(f"{desktop.name} on VT{desktop.vt}")
 
