@@ -37,8 +37,9 @@ FAULTS = {  # the check that meets it → where it happens, what
     "drm-master": ("guest", "pkill -STOP -x Xorg"),
     "twenty-switches": ("host", PANIC_AT_A_SWITCH),
 }
+MUTE = "setsid -f sh -c 'sleep 2; systemctl kill --signal=STOP seatsmith-agent.service'"
 REASONS = {
-    "greeter": "No space left|chpasswd",
+    "greeter": r"No space left|pam_chauthtok\(\) failed",
     "drm-master": "only master|brings",
     "twenty-switches": "panicked",
 }
@@ -82,11 +83,24 @@ def test_checks_that_meet_a_fault_say_so_with_a_picture_and_the_next_one_runs(bo
     assert records["tone"].outcome == "passed", records["tone"].message
 
 
+@pytest.mark.long
+def test_a_check_whose_agent_falls_silent_says_so_with_a_picture_and_the_next_one_runs(
+    booted: BootedSeat,
+) -> None:
+    records = booted.check("input-stays", "own-terminal", faults={"input-stays": ("host", MUTE)})
+    met = records["input-stays"]
+    assert met.outcome == "failed"
+    assert "agent did not answer" in met.message
+    assert met.pictures
+    assert records["own-terminal"].outcome == "passed", records["own-terminal"].message
+
+
 def test_the_report_stands_by_itself_and_names_every_check(
     booted: BootedSeat, checked: dict[str, CheckRecord]
 ) -> None:
     report = booted.report(list(checked.values()))
     page = report.page.read_text()
+    assert all(record.logs for record in checked.values())
     assert not re.search(r'(src|href)="(?!data:|pictures/|#)', page)
     assert page.count("data:image/png;base64,") == sum(len(r.pictures) for r in checked.values())
     cases = ElementTree.parse(report.junit).getroot().findall("testcase")

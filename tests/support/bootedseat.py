@@ -99,6 +99,16 @@ def put_work_image(project: Project) -> None:
         seatsmith(project, "image", "work", "--source", "standin")
 
 
+def make_shared_seat(project: Project) -> None:
+    """The seat ``twins`` with the host's own devices in its container; the image is the same as ever."""
+    put_work_image(project)
+    profile = project.profiles / "work.yaml"
+    profile.write_text(f"{profile.read_text()}isolation: shared\n")
+    project.seats.mkdir()
+    (project.seats / "twins.yaml").write_text(SEAT)
+    seatsmith(project, "seat", "write", "twins")
+
+
 def make_seat(project: Project) -> None:
     """A copy of the checkout with the seat ``twins``, its image built and its disk written."""
     copy_checkout(project.root)

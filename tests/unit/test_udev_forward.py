@@ -2,8 +2,11 @@
 
 import importlib.machinery
 import importlib.util
+import os
 import socket
+import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
@@ -133,6 +136,16 @@ def test_no_more_goes_out_than_the_rate_and_one_burst_allow(pauses: list[float])
             taken += 1
         assert pace.wait() > 0
     assert taken <= 20 + now * 10 + 1e-6
+
+
+def test_it_ends_when_the_container_has_ended_though_nothing_is_said_any_more() -> None:
+    source, other = socket.socketpair()
+    with source, other, subprocess.Popen(["sleep", "0.3"]) as container:
+        leader = os.pidfd_open(container.pid)
+        began = time.monotonic()
+        forward.Forwarder(source, source, {b"input"}).run(leader)
+        os.close(leader)
+    assert 0.2 < time.monotonic() - began < 10
 
 
 def test_the_program_says_in_one_line_what_it_wants() -> None:

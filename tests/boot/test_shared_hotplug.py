@@ -1,0 +1,58 @@
+"""Is a keyboard that is plugged in again dead in a container of shared devices, alive by the forwarder?
+
+The bug that `seatsmith-udev-forward` is there for, with the forwarder switched off and on. It takes a boot
+of its own, since the seat of the other tests has a strict container, whose keyboard comes by the broker.
+"""
+
+from collections.abc import Iterator
+
+import pytest
+
+from builder.machine.boottest import first_boot
+from builder.machine.seatdisk import written_seat
+from builder.project import Project, cache_home
+from builder.tools import ensure_tools
+from tests.support.bootedseat import BootedSeat, make_shared_seat
+
+pytestmark = pytest.mark.long
+CHECKS = ("keyboard-on-own-terminal", "keyboard-on-other-terminal", "new-keyboard", "pointer", "monitor")
+BUG = ("keyboard-on-own-terminal", "new-keyboard")  # on its old device node, and on another
+FLOODED = (
+    "for n in $(seq 40); do udevadm trigger --action=change --subsystem-match=input; done; udevadm settle"
+)
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BootedSeat]:
+    tools = ensure_tools()
+    place = tmp_path_factory.mktemp("shared")
+    project = Project(place / "project", cache_home(), place / "dist")
+    make_shared_seat(project)
+    folder, kernel = place / "report", place / "kernel"
+    folder.mkdir()
+    kernel.mkdir()
+    subject = written_seat(project, "twins", tools, kernel, full=False)
+    assert not subject.containers[0].strict
+    overlay = place / "ready.qcow2"
+    boot = first_boot(subject, tools, folder, overlay, print)
+    assert boot.outcome == "passed", boot.message
+    yield BootedSeat(tools, project, subject, folder, overlay, boot)
+    for path in (overlay, subject.disk):
+        path.unlink(missing_ok=True)
+
+
+def test_devices_that_come_and_go_work_in_the_container_by_the_forwarder(shared: BootedSeat) -> None:
+    records = shared.check(*CHECKS)
+    assert {name: records[name].message for name in CHECKS} == dict.fromkeys(CHECKS, "")
+
+
+def test_without_the_forwarder_a_keyboard_is_dead_when_it_comes_back(shared: BootedSeat) -> None:
+    records = shared.check(*BUG, defects=True)
+    said = {name: " ".join(records[name].notes) or records[name].message for name in BUG}
+    assert {name: records[name].outcome for name in BUG} == dict.fromkeys(BUG, "passed"), said
+    assert all("a letter typed reaches work's window: not within" in words for words in said.values()), said
+
+
+def test_the_forwarder_outlives_a_flood_of_events(shared: BootedSeat) -> None:
+    records = shared.check("new-keyboard", faults={"new-keyboard": ("host", FLOODED)})
+    assert records["new-keyboard"].message == ""
