@@ -12,7 +12,7 @@ from pathlib import Path
 
 from builder import mkosi, ui
 from builder.archive import pack_tree
-from builder.chroot import remove_foreign_tree
+from builder.chroot import as_root, remove_foreign_tree
 from builder.distro import backend
 from builder.distro.base import UnknownPackages
 from builder.errors import InputError, MachineError, SeatsmithError, ToolError, TrustError
@@ -302,9 +302,12 @@ def fetch(project: Project, lock: Lock) -> None:
 
 
 def incremental_cache(project: Project, profile: Profile, lock: Lock) -> Path:
-    """mkosi's cache of installed packages, one for each state of the lock; older ones are removed."""
+    """mkosi's cache of installed packages, one for each state of the lock; older ones are removed.
+
+    How we become root counts, too: what an ordinary user had before that was done all belonged to root.
+    """
     parent = project.cache / "incremental" / profile.name
-    place = parent / json_digest([lock.model_dump(mode="json"), tree_key()])[:16]
+    place = parent / json_digest([lock.model_dump(mode="json"), tree_key(), *as_root([])])[:16]
     for old in parent.glob("*"):
         if old != place:
             remove_foreign_tree(old)

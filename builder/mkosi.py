@@ -5,6 +5,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from builder.chroot import as_root
 from builder.distro import backend
 from builder.errors import InputError
 from builder.files import linked
@@ -169,9 +170,12 @@ def copy_plain(source: str, dest: str) -> None:
 def command(
     build: Build, project: Project, tools: Tools, words: list[Arg]
 ) -> tuple[list[str], dict[str, str]]:
-    """Argument list and environment of mkosi for a prepared build; ``words`` end with the verb."""
+    """Argument list and environment of mkosi for a prepared build; ``words`` end with the verb.
+
+    It is run as root, be it of our subordinate ids: for an ordinary user mkosi gives all files to root.
+    """
     argv, environment = tools.mkosi(
         ["--directory", build.checkout, "--include", build.scratch / "profile.conf", *words]
     )
     keep = {k: os.environ[k] for k in ("PATH", "HOME", "TERM", "TMPDIR") if k in os.environ}
-    return argv, {"LC_ALL": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1", **keep, **environment}
+    return as_root(argv), {"LC_ALL": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1", **keep, **environment}

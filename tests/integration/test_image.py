@@ -77,6 +77,7 @@ def test_the_image_holds_packages_rendered_files_and_shared_files(tiny: TinyProj
     assert b"VARIANT_ID=standin" in inside["./usr/lib/os-release"][1]
     assert "./usr/lib/seatsmith/status" in inside, "a file of mkosi.extra"
     assert "./usr/lib/sysusers.d/seatsmith-users.conf" in inside, "a rendered file"
+    assert inside["./home/user/.kept"][0].uid == 1000, "not all belongs to root, whoever builds"
     epoch = 1793491200
     assert max(info.mtime for info, _ in inside.values()) <= epoch
     assert {(i.uname, i.gname) for i, _ in inside.values()} == {("", "")}

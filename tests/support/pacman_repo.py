@@ -64,6 +64,7 @@ def add(tar: tarfile.TarFile, name: str, content: str | bytes) -> None:
     data = content.encode() if isinstance(content, str) else content
     entry = tarfile.TarInfo(name)
     entry.size, entry.mtime = len(data), BUILD_DATE
+    entry.uid = 1000 if name.startswith("home/") else 0
     entry.mode = 0o755 if name.startswith("usr/bin/") else 0o644
     tar.addfile(entry, io.BytesIO(data))
 

@@ -36,6 +36,7 @@ FILESYSTEM = {
     "etc/group": "root:x:0:\n",
     "etc/shadow": "root:!*:1::::::\n",
     "usr/bin/.kept": "",
+    "home/user/.kept": "",
     "usr/lib/os-release": "ID=tiny\n",
 }
 
