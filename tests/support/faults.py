@@ -8,9 +8,13 @@ import errno
 import os
 import random
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
+
+from builder.provision.hostroots import HostRoots
 from builder.run import run
 from builder.volume.medium import Medium
 from builder.volume.xts import Written
@@ -180,3 +184,15 @@ def torn(offset: int, data: bytes, chance: random.Random) -> Iterator[Write]:
 
 def copy_sparse(source: Path, target: Path) -> None:
     run(["cp", "--sparse=always", "--reflink=auto", source, target])
+
+
+@contextmanager
+def cut_before_following(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The power goes behind a switch, before the running host's files follow."""
+
+    def cut(roots: HostRoots) -> None:
+        raise PowerCut
+
+    with monkeypatch.context() as patch, pytest.raises(PowerCut):
+        patch.setattr(HostRoots, "settle", cut)
+        yield

@@ -1,8 +1,7 @@
 """Do the hosts of a seat follow a container's profile, at once with its switch, and go back with it?"""
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,7 +24,7 @@ from builder.volume.ext4read import Filesystem, decrypting
 from tests.integration.provision.conftest import FreshBench
 from tests.integration.provision.test_replace import make, reader, write_home
 from tests.support import lvm2
-from tests.support.faults import CutAfter, Log, PowerCut, Recorder, copy_sparse, states
+from tests.support.faults import CutAfter, Log, PowerCut, Recorder, copy_sparse, cut_before_following, states
 from tests.support.gpgkeys import TestKey
 from tests.support.powercut import free_extents
 from tests.support.provisioned import Bench
@@ -215,16 +214,6 @@ def cut_off(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Image:
         replace_environment(disk, job, tools=bench.tools, scratch=scratch)
     assert are_in(shared, root_of(bench))
     return image
-
-
-@contextmanager
-def cut_before_following(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    def cut(roots: HostRoots) -> None:
-        raise PowerCut
-
-    with monkeypatch.context() as patch, pytest.raises(PowerCut):
-        patch.setattr(HostRoots, "settle", cut)
-        yield
 
 
 def test_a_host_that_ran_when_the_power_went_behind_the_switch_follows_from_another_system(
