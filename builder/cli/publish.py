@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from builder.cli.output import show
-from builder.cli.sign import AsJson, Keys, SigningKey, default_keys
+from builder.cli.sign import AsJson, Keys, SigningKey, SigstoreIdentity, SigstoreIssuer, default_keys
 
 AllowStandin = Annotated[
     bool, typer.Option("--allow-standin", help="Accept images of the stand-in and test releases.")
@@ -148,14 +148,18 @@ def pull(
         int, typer.Option(min=0, help="How many others must have rebuilt the image bit by bit.")
     ] = 0,
     rebuilder_key: RebuilderKeys = None,
+    sigstore_identity: SigstoreIdentity = "",
+    sigstore_issuer: SigstoreIssuer = "",
     json: AsJson = False,
 ) -> None:
     """Fetch an image and check signature, freshness, provenance, lock and contents before it is in place."""
     from builder.outputs.sign import trusted_keys
+    from builder.outputs.sigstore import identity_of
     from builder.project import find_project, state_home
     from builder.publish.pull import Policy, pull
     from builder.ui import size_text
 
+    identity = identity_of(sigstore_identity, sigstore_issuer)
     pulled = pull(
         url,
         name,
@@ -169,6 +173,7 @@ def pull(
             allow_older=allow_older,
             rebuilders=require_rebuilders,
             rebuilder_keys=rebuilder_keys(rebuilder_key, require_rebuilders),
+            identity=identity,
         ),
     )
     show(

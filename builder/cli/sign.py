@@ -44,6 +44,10 @@ Test = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+SigstoreIdentity = Annotated[
+    str, typer.Option(help="Demand a sigstore bundle of this identity as well (an address or a URL).")
+]
+SigstoreIssuer = Annotated[str, typer.Option(help="The OpenID issuer that vouches for it.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -137,32 +141,26 @@ def verify_signature(
     allow_unsigned: Annotated[
         bool, typer.Option("--allow-unsigned", help="Check everything but the signature.")
     ] = False,
-    sigstore_identity: Annotated[
-        str, typer.Option(help="Demand a sigstore bundle of this identity as well (an address or a URL).")
-    ] = "",
-    sigstore_issuer: Annotated[str, typer.Option(help="The OpenID issuer that vouches for it.")] = "",
+    sigstore_identity: SigstoreIdentity = "",
+    sigstore_issuer: SigstoreIssuer = "",
     json: AsJson = False,
 ) -> None:
     """Check signature, checksums, manifest and provenance of a result; exit code 4 if anything is wrong."""
-    from builder.errors import InputError, UsageError
+    from builder.errors import InputError
     from builder.outputs.sign import trusted_keys
+    from builder.outputs.sigstore import check_directory, identity_of
     from builder.outputs.verify import verify_directory
 
     if not directory.is_dir():
         raise InputError(f"there is no directory {directory}")
-    if bool(sigstore_identity) != bool(sigstore_issuer):
-        raise UsageError(
-            "--sigstore-identity and --sigstore-issuer say only together whose bundle it must be"
-        )
+    identity = identity_of(sigstore_identity, sigstore_issuer)
     keys = [] if allow_unsigned and not key else trusted_keys(default_keys(key))
     report = verify_directory(directory, keys=keys, require_signature=not allow_unsigned, profile=profile)
     if json:
         show(report_json(report), "", as_json=True)
     report.raise_for_problems()
-    if sigstore_identity:
-        from builder.outputs.sigstore import Identity, check_directory
-
-        check_directory(directory, Identity(sigstore_identity, sigstore_issuer))
+    if identity:
+        check_directory(directory, identity)
     if not json:
         by = str(report.signature) if report.signature else "NOT signed"
         show(

@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from builder.errors import InputError, MachineError, TrustError
+from builder.errors import InputError, MachineError, TrustError, UsageError
 from builder.files import write_atomic
 from builder.outputs.checksums import BUNDLE, SUMS, read_checksums
 
@@ -26,6 +26,15 @@ class Identity:
 
     name: str
     issuer: str
+
+
+def identity_of(name: str, issuer: str) -> Identity | None:
+    """Whose bundle is demanded by the options of a command; None where none is. Raises UsageError."""
+    if bool(name) != bool(issuer):
+        raise UsageError(
+            "--sigstore-identity and --sigstore-issuer say only together whose bundle it must be"
+        )
+    return Identity(name, issuer) if name else None
 
 
 def need_library() -> None:

@@ -1,8 +1,9 @@
 """How does a seat get an image that it may trust? Fetched, checked in every respect, and only then in place.
 
 In this order, so that nothing is read before what vouches for it: index signature, expiry, rollback; the
-release's SHA256SUMS and its signature; each file's size and digest; manifest, provenance and lock;
-rebuilders; the archives' entries. State of what was seen last is kept for each publisher.
+release's SHA256SUMS, its signature and, where one is demanded, its sigstore bundle; each file's size and
+digest; manifest, provenance and lock; rebuilders; the archives' entries. State of what was seen last is kept
+for each publisher.
 """
 
 import hashlib
@@ -16,8 +17,9 @@ from pathlib import Path
 from builder import ui
 from builder.errors import MachineError, TrustError
 from builder.files import atomic_path, exclusive, refuse_foreign, write_atomic
+from builder.outputs import sigstore
+from builder.outputs.checksums import BUNDLE, SIGNATURE, SUMS, parse_checksums
 from builder.outputs.checksums import LIMIT as SUMS_LIMIT
-from builder.outputs.checksums import SIGNATURE, SUMS, parse_checksums
 from builder.outputs.record import image_files, role_of
 from builder.outputs.release import for_testing, source_state
 from builder.outputs.sign import SIGNATURE_LIMIT, check_signature
@@ -43,6 +45,8 @@ class Policy:
     allow_older: bool = False
     rebuilders: int = 0
     rebuilder_keys: Sequence[bytes] = ()
+    identity: sigstore.Identity | None = None
+    """Whose sigstore bundle there must be over the checksums, beside the OpenPGP signature."""
     limit: int = 16 << 30
     """Bytes that one file may have."""
     unpacked: int = 64 << 30
@@ -149,6 +153,8 @@ def fetch_release(
     """Fetch a release's files into ``made``; return their digests. What is fetched is of a bounded size."""
     base = f"{name}/{release.version}"
     digests = fetch_papers(site, release, name, made, keys, tools, meter)
+    if policy.identity:
+        fetch_bundle(site, base, made, policy.identity)
     sizes = {str(f["name"]): int(f["size"]) for f in read_json(made / MANIFEST)["files"]}
     for file in sorted(n for n in digests if role_of(n)):
         if file not in sizes:
@@ -200,6 +206,20 @@ def fetch_papers(
             f"{base}/{paper}", made / paper, sha256=digests[paper], size=None, limit=JSON_LIMIT, meter=meter
         )
     return digests
+
+
+def fetch_bundle(site: Site, base: str, made: Path, identity: sigstore.Identity) -> None:
+    """Fetch a release's sigstore bundle and check whose it is, before any image is fetched."""
+    sigstore.need_library()
+    try:
+        bundle = site.get(f"{base}/{BUNDLE}", limit=sigstore.LIMIT)
+    except MachineError as e:
+        raise MachineError(
+            f"the sigstore bundle of {identity.name} cannot be fetched: {e.message}",
+            hint="was it published with one (seatsmith sign --sigstore)?",
+        ) from e
+    sigstore.check_bundle((made / SUMS).read_bytes(), bundle, identity)
+    write_atomic(made / BUNDLE, bundle)
 
 
 def check_policy(made: Path, report: Report, policy: Policy) -> None:

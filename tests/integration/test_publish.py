@@ -11,11 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from builder.errors import InputError, SeatsmithError, TrustError
-from builder.outputs.checksums import write_checksums
+from builder.errors import InputError, MachineError, SeatsmithError, TrustError
+from builder.outputs import sigstore
+from builder.outputs.checksums import BUNDLE, SUMS, write_checksums
 from builder.outputs.provenance import GitState
 from builder.outputs.release import mark_test_release
 from builder.outputs.sign import sign_checksums, sign_file
+from builder.outputs.sigstore import Identity
 from builder.outputs.verify import Report
 from builder.publish import freshness, index, site
 from builder.publish.index import index_text, parse_index
@@ -45,6 +47,23 @@ def test_what_is_published_arrives_over_http_as_it_was_signed(publisher: Publish
         assert (publisher.seat / name).read_bytes() == (publisher.release() / name).read_bytes()
     assert (pulled.release.version, pulled.release.release) == (FIRST, 1)
     assert not list(publisher.seat.parent.glob(".*.part"))
+
+
+def test_a_demanded_sigstore_bundle_is_checked_before_the_image_and_kept(
+    publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who the bundle is of, sigstore's library says in test_sigstore.py."""
+    asked: list[tuple[bytes, bytes, Identity]] = []
+    monkeypatch.setattr(sigstore, "find_spec", lambda name: True)
+    monkeypatch.setattr(sigstore, "check_bundle", lambda *given: asked.append(given))
+    signer = Identity("release@example.org", "https://accounts.example.org")
+    with pytest.raises(MachineError, match=r"sigstore bundle of release@example\.org cannot be fetched"):
+        publisher.pull(identity=signer)
+    assert not publisher.seat.exists() and not asked
+    (publisher.release() / BUNDLE).write_bytes(b"{}")
+    publisher.pull(identity=signer)
+    assert asked == [((publisher.release() / SUMS).read_bytes(), b"{}", signer)]
+    assert (publisher.seat / BUNDLE).read_bytes() == b"{}"
 
 
 def test_a_second_release_is_the_current_one_and_comes_with_a_diff(publisher: Publisher) -> None:

@@ -21,6 +21,8 @@ from builder.files import atomic_path
 from builder.outputs.sigstore import Identity, check_bundle, check_directory, write_bundle
 from builder.project import cache_home
 from tests.support.extras import extra_packages
+from tests.support.gpgkeys import TestKey
+from tests.support.publisher import FIRST, Publisher
 from tests.support.results import write_result
 
 pytestmark = pytest.mark.registry
@@ -107,6 +109,16 @@ def test_what_is_no_bundle_is_refused(real: Real, bundle: bytes) -> None:
         check_bundle(real.data, bundle, SIGNER)
     with pytest.raises(TrustError):
         check_bundle(real.data, real.bundle[: len(real.bundle) // 2], SIGNER)
+
+
+def test_a_release_whose_bundle_is_of_something_else_is_not_pulled(
+    real: Real, release: TestKey, tmp_path: Path
+) -> None:
+    publisher = Publisher(tmp_path, release)
+    publisher.publish(FIRST)
+    (publisher.release() / "SHA256SUMS.sigstore.json").write_bytes(real.bundle)
+    publisher.refused("not about this SHA256SUMS", identity=SIGNER)
+    assert publisher.pull().release.version == FIRST
 
 
 def test_outside_of_a_ci_job_there_is_nobody_to_sign_as(

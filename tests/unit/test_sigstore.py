@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from builder.cli.publish import pull
 from builder.cli.sign import verify_signature
 from builder.errors import MachineError, TrustError, UsageError
 from builder.outputs import sigstore
@@ -41,3 +42,5 @@ def test_a_bundle_is_no_unlisted_file_and_new_checksums_end_it(result: Path) -> 
 def test_an_identity_is_asked_for_with_its_issuer_or_not_at_all(result: Path) -> None:
     with pytest.raises(UsageError, match="--sigstore-issuer"):
         verify_signature(result, allow_unsigned=True, sigstore_identity="a@example.org")
+    with pytest.raises(UsageError, match="--sigstore-issuer"):
+        pull(str(result), "work", key=[result], sigstore_issuer="https://accounts.example.org")
