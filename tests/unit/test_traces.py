@@ -12,7 +12,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from builder.provision.found import Found, Thing, gaps
-from builder.volume.traces import EDGE, PIECES, WHOLE, Traces, look_for_traces, pieces, traces_in
+from builder.volume.traces import (
+    EDGE,
+    PIECES,
+    WHOLE,
+    Traces,
+    look_for_traces,
+    past_the_cache,
+    pieces,
+    traces_in,
+)
 
 MIB, GIB = 1 << 20, 1 << 30
 
@@ -54,6 +63,28 @@ def test_a_single_byte_of_a_file_is_found_exactly_where_it_was_looked_for(
         assert found.at <= at < found.at + 512
     else:
         assert (found.at, found.unseen) == (None, 0)
+
+
+def test_reads_past_the_cache_see_what_was_just_written_also_where_nothing_is_aligned(
+    sparse: BinaryIO,
+) -> None:
+    data = os.urandom(3 * MIB + 100)
+    sparse.truncate(0)
+    os.pwrite(sparse.fileno(), data, 0)  # not flushed
+
+    def read(at: int, size: int) -> bytes:
+        return os.pread(sparse.fileno(), size, at)
+
+    with past_the_cache(sparse.fileno(), read) as direct:
+        for at, size in (
+            (0, MIB),
+            (MIB, 4096),
+            (2 * MIB, MIB),
+            (100, 1000),
+            (2 * MIB + 1, MIB),
+            (3 * MIB, MIB),
+        ):
+            assert direct(at, size) == data[at : at + size]
 
 
 def zeros(offset: int, length: int) -> bytes:
