@@ -14,7 +14,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -31,27 +32,35 @@ def main() -> None:
     request = json.loads((place / "gentoo/request.json").read_text())[sys.argv[1]]
     asked = [*OPTIONS, *request["atoms"]]
     archive = place / "gentoo/stage3.tar.xz"
-    with contextlib.ExitStack() as held:
-        beside = None  # a stage3 that is not the image
-        if request["builds"] or request["slim"] or request["unwanted"]:
-            beside = Path(held.enter_context(tempfile.TemporaryDirectory(prefix="stage3-", dir="/var/tmp")))
-            unpack(archive, beside)
-            if request["builds"]:
-                build(beside, request, place)
-        if beside and request["slim"]:
-            inside(beside, ["emerge", f"--root={TARGET}", *asked], request, place, target=image)
+    another = bool(request["builds"] or request["slim"] or request["unwanted"])
+    with stage_beside(archive, wanted=another) as beside:
+        if request["builds"]:
+            build(beside(), request, place)
+        if request["slim"]:
+            inside(beside(), ["emerge", f"--root={TARGET}", *asked], request, place, target=image)
         else:
             unpack(archive, image)
             inside(image, ["emerge", *asked], request, place)
-            if beside and request["unwanted"]:
+            if request["unwanted"]:
                 # portage cannot take itself away while it runs; that of the stage3 can
                 words = [f"--root={TARGET}", "--color=n", "--quiet", "--unmerge", *request["unwanted"]]
-                inside(beside, ["emerge", *words], request, place, target=image)
+                inside(beside(), ["emerge", *words], request, place, target=image)
     for atom in request["builds"]:
         forget_build(image / "var/db/pkg" / atom.lstrip("="))
     configure(image, request, place / "gentoo/portage")
     for name in MOUNTED:
         (image / name).mkdir(mode=0o700, exist_ok=True)
+
+
+@contextlib.contextmanager
+def stage_beside(archive: Path, *, wanted: bool) -> Iterator[Callable[[], Path]]:
+    """A stage3 that is not the image. It is unpacked while emerge keeps another core busy; a call waits."""
+    with (
+        tempfile.TemporaryDirectory(prefix="stage3-", dir="/var/tmp") as root,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        laid = pool.submit(unpack if wanted else lambda _, root: root, archive, Path(root))
+        yield laid.result
 
 
 def build(root: Path, request: dict[str, Any], place: Path) -> None:
@@ -78,11 +87,12 @@ def forget_build(record: Path) -> None:
     (record / "BINPKGMD5").unlink(missing_ok=True)  # of the gpkg, which holds that time and a signature
 
 
-def unpack(stage: Path, root: Path) -> None:
-    """Unpack a stage3; mkosi could do that by BaseTrees=, but caches no image that has one."""
+def unpack(stage: Path, root: Path) -> Path:
+    """Unpack a stage3 into ``root``; mkosi could do that by BaseTrees=, but caches no image that has one."""
     words = ["tar", "--extract", "--numeric-owner", "--preserve-permissions"]
     names = ["--xattrs", "--xattrs-include=security.*", f"--directory={root}", f"--file={stage}"]
     subprocess.run([*words, *names], check=True)
+    return root
 
 
 def configure(image: Path, request: dict[str, Any], portage: Path) -> None:
