@@ -20,7 +20,7 @@ from builder.tools import Tools, ensure_tools
 from builder.volume import luks
 from tests.support.diskfilter import bad_sector, recorded_disk, recording
 from tests.support.faults import Log, copy_sparse, states
-from tests.support.liveseat import FOLDER, SECRET, YES, LiveSeat, live_seat
+from tests.support.liveseat import FOLDER, SECRET, YES, LiveSeat, live_seat, running
 from tests.support.powercut import (
     Recorded,
     begun,
@@ -181,6 +181,23 @@ def points_to_go_on_from(log: Log) -> set[int]:
     steps = {number_of(log, step) + 1 for step in ("begin", "allocated", "verified", "switching")}
     end = number_of(log, "done")
     return steps | {end} | set(random.Random(1).sample(range(end), 3))
+
+
+@pytest.mark.parametrize(("step", "version"), [("verified", "1"), ("done", "2")])
+def test_the_seat_boots_after_a_power_cut_and_the_same_command_finishes(
+    step: str, version: str, cut: Cut, tools: Tools
+) -> None:
+    number = number_of(cut.recorded.log, step)
+    for state in sweep(cut.recorded, per_point=3, only=lambda n: n == number):
+        disk = disk_after(cut.recorded, state).disk  # the last one holds any part of what was not flushed
+    subject = cut.live.subject.model_copy(update={"disk": disk})
+    with running(tools, cut.live.project, subject, cut.live.kit.disk) as seat:
+        assert (seat.version(), seat.kept()) == (version, cut.kept)
+        seat.stop()
+        assert seat.provision(*REPLACE)["image"] == "2-standin"
+        seat.start()
+        assert (seat.version(), seat.kept()) == ("2", cut.kept)
+        seat.machine.host.succeed("vgck vglive")
 
 
 def test_a_disk_that_fails_in_between_ends_it_with_one_message_and_the_old_environment_starts(

@@ -5,6 +5,9 @@ The checks here are those that would notice most; `make boot-test` runs all of t
 
 import os
 import re
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -37,6 +40,7 @@ FAULTS = {  # the check that meets it → where it happens, what
     "drm-master": ("guest", "pkill -STOP -x Xorg"),
     "twenty-switches": ("host", PANIC_AT_A_SWITCH),
 }
+BEGUN = "the-check-has-begun"
 MUTE = "setsid -f sh -c 'sleep 2; systemctl kill --signal=STOP seatsmith-agent.service'"
 REASONS = {
     "greeter": r"No space left|pam_chauthtok\(\) failed",
@@ -95,6 +99,34 @@ def test_a_check_whose_agent_falls_silent_says_so_with_a_picture_and_the_next_on
     assert records["own-terminal"].outcome == "passed", records["own-terminal"].message
 
 
+@pytest.mark.long
+def test_a_check_whose_qemu_is_killed_says_so_and_the_next_one_runs(booted: BootedSeat) -> None:
+    """The PC says on its serial console that the check has begun; it is killed three seconds later."""
+    mark = ("host", f"echo {BEGUN} >/dev/ttyS0")
+    with ThreadPoolExecutor(1) as pool:
+        killed = pool.submit(kill_once_begun, booted.subject.name)
+        records = booted.check("twenty-switches", "own-terminal", faults={"twenty-switches": mark})
+    assert killed.result(1)
+    met = records["twenty-switches"]
+    assert met.outcome == "failed"
+    assert "signal 9" in met.message
+    assert met.logs
+    assert records["own-terminal"].outcome == "passed", records["own-terminal"].message
+
+
+def kill_once_begun(name: str, patience: float = 300.0) -> bool:
+    """Kill the QEMU in which ``BEGUN`` was said; False where none said it."""
+    for _ in range(int(patience)):
+        for process in machines(name):
+            found = re.search(rb"file,id=serial,path=([^\0]+)", command_of(process))
+            if found and BEGUN.encode() in Path(os.fsdecode(found[1])).read_bytes():
+                time.sleep(3)
+                os.kill(int(process.name), signal.SIGKILL)
+                return True
+        time.sleep(1)
+    return False
+
+
 def test_the_report_stands_by_itself_and_names_every_check(
     booted: BootedSeat, checked: dict[str, CheckRecord]
 ) -> None:
@@ -108,8 +140,13 @@ def test_the_report_stands_by_itself_and_names_every_check(
 
 
 def test_nothing_of_a_machine_is_left_behind(booted: BootedSeat, checked: dict[str, CheckRecord]) -> None:
-    ours = [path for path in Path("/proc").glob("[0-9]*") if b"qemu-system" in command_of(path)]
-    assert not [path for path in ours if os.fsencode(booted.subject.name) in command_of(path)]
+    assert machines(booted.subject.name) == []
+
+
+def machines(name: str) -> list[Path]:
+    """Processes of QEMU for a seat."""
+    found = [(path, command_of(path)) for path in Path("/proc").glob("[0-9]*")]
+    return [path for path, words in found if b"qemu-system" in words and os.fsencode(name) in words]
 
 
 def command_of(process: Path) -> bytes:

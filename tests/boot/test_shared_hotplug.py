@@ -21,6 +21,14 @@ FLOODED = (
     "for n in $(seq 40); do udevadm trigger --action=change --subsystem-match=input; done; udevadm settle"
 )
 
+CRASHED = """\
+unit=seatsmith-udev-forward@work.service
+before=$(systemctl show -P MainPID $unit)
+systemctl kill --signal=SEGV $unit
+until [ "$(systemctl is-active $unit)" = active ] && [ "$(systemctl show -P MainPID $unit)" != $before ]
+do sleep 0.2; done
+"""
+
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BootedSeat]:
@@ -55,4 +63,9 @@ def test_without_the_forwarder_a_keyboard_is_dead_when_it_comes_back(shared: Boo
 
 def test_the_forwarder_outlives_a_flood_of_events(shared: BootedSeat) -> None:
     records = shared.check("new-keyboard", faults={"new-keyboard": ("host", FLOODED)})
+    assert records["new-keyboard"].message == ""
+
+
+def test_the_forwarder_is_back_by_itself_after_a_crash(shared: BootedSeat) -> None:
+    records = shared.check("new-keyboard", faults={"new-keyboard": ("host", CRASHED)})
     assert records["new-keyboard"].message == ""

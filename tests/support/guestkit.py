@@ -141,7 +141,7 @@ def add_program(tar: tarfile.TarFile, name: str, text: str) -> None:
     tar.addfile(info, io.BytesIO(text.encode()))
 
 
-def make_kit(path: Path, project: Project, tools: Tools) -> None:
+def make_kit(path: Path, project: Project, tools: Tools, *, size: int = SIZE) -> None:
     """A filesystem with all that ``seatsmith`` needs, and a project to use it on.
 
     Files keep their times, which say that what Python compiled of them is up to date: to compile it in an
@@ -152,7 +152,7 @@ def make_kit(path: Path, project: Project, tools: Tools) -> None:
     ext4.make(
         tools,
         path,
-        SIZE,
+        size,
         lambda out: write_kit(out, project, tools),
         uuid=SEED,
         hash_seed=SEED,
@@ -166,6 +166,7 @@ class GuestKit:
 
     def __init__(self, machine: Machine, disk: Path) -> None:
         self.host: HostShell = machine.host
+        self.disk = disk
         file = {"driver": "file", "filename": os.fspath(disk), "read-only": True}
         node = plug_disk(machine, "kit", SERIAL, driver="raw", read_only=True, file=file)
         self.host.succeed(f"mkdir -p {PLACE} {CACHE}/seatsmith/tools && mount -o ro {node} {PLACE}")

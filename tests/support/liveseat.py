@@ -20,6 +20,7 @@ from builder.machine.subject import Subject
 from builder.project import Project, cache_home
 from builder.tools import Tools
 from tests.support.bootedseat import put_work_image, seatsmith
+from tests.support.guestkit import SIZE as KIT_SIZE
 from tests.support.guestkit import GuestKit, make_kit
 from tests.support.smallcontainer import put_small_container
 
@@ -131,12 +132,19 @@ def change_profile(project: Project, tools: Tools, *, veth: str) -> None:
 
 @contextmanager
 def live_seat(
-    place: Path, tools: Tools, *, veth: str = "false", prepare: Callable[[Project], None] | None = None
+    place: Path,
+    tools: Tools,
+    *,
+    veth: str = "false",
+    prepare: Callable[[Project], None] | None = None,
+    memory: int | None = None,
+    kit_size: int = KIT_SIZE,
 ) -> Iterator[LiveSeat]:
     """The seat, booted; in it seatsmith, with version 2 of the container to replace version 1.
 
     With ``veth`` ("true" as it was, or "false") the host's files for the container stay, or change.
-    ``prepare`` adds something to the project that the guest gets.
+    ``prepare`` adds something to the project that the guest gets; large images in it want more ``memory``
+    and a larger ``kit_size``.
     """
     project, kernel, kit = make_project(place, tools), place / "kernel", place / "kit"
     kernel.mkdir()
@@ -147,7 +155,9 @@ def live_seat(
     change_profile(project, tools, veth=veth)
     if prepare:
         prepare(project)
-    make_kit(kit, project, tools)
+    make_kit(kit, project, tools, size=kit_size)
+    if memory:
+        subject = subject.model_copy(update={"memory": memory})
     try:
         with running(tools, project, subject, kit) as seat:
             yield seat

@@ -1,0 +1,293 @@
+"""How long does provisioning take, beside writing the same data once, and beside pacstrap by hand?
+
+The first on a file, with the image of ``work`` and kept data in /home. The second in one virtual machine,
+onto two empty disks: a seat of that one environment, and the same by LVM, cryptsetup and pacman by hand.
+Both check what they install: Seatsmith the signature of the image, pacman that of each package.
+"""
+
+import os
+import shlex
+import shutil
+import sys
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from builder.distro.arch import Arch
+from builder.distro.packagesets import wanted_packages
+from builder.errors import InputError
+from builder.files import linked, remove_tree
+from builder.image import fetch, obtain_lock, store_of
+from builder.outputs.gpg import temporary_keyring
+from builder.outputs.sign import sign_checksums
+from builder.profile import load_profile
+from builder.project import Project, cache_home, find_project
+from builder.provision import apply as applying
+from builder.provision.identity import identify
+from builder.seat.images import Image, find_image
+from builder.seat.tree import write_tree
+from builder.seat.write import Materials
+from builder.sources import Source
+from builder.tools import Tools, ensure_tools
+from builder.ui import NoMeter
+from builder.volume import ext4, luks
+from builder.volume.keys import volume_key
+from builder.volume.medium import Medium
+from tests.support.diskfilter import plug_disk
+from tests.support.gpgkeys import KeyMaker
+from tests.support.guestkit import PLACE
+from tests.support.liveseat import SECRET, LiveSeat, live_seat
+from tests.support.provisioned import Bench
+from tests.support.tinyproject import copy_checkout
+
+PROFILE = "work"
+KEPT = 256 << 20  # of random bytes in a home directory
+SIZE = 14 << 30
+GUEST_DISK = 4 << 30
+PASSPHRASE = b"correct horse battery"
+UUID = "0c5c0f5e-6f5b-4e2c-9c1f-2a3a8b1d7e11"
+LONG = 3600.0  # seconds that a step may take under emulation
+SEAT = """\
+disk:
+  size: {disk}MiB
+esp: 256MiB
+vg: vgspare
+swap: 16MiB
+environments:
+  work:
+    size: {size}MiB
+    keep: [/home]
+host: work
+keys:
+  pbkdf: fast-test
+"""
+BY_HAND = """\
+set -e
+disk={disk}
+printf 'label: gpt\\nsize=256MiB,type=uefi\\ntype=lvm\\n' | sfdisk -q $disk
+udevadm settle
+mkfs.vfat $disk-part1
+pvcreate -q -y $disk-part2
+vgcreate -q vgplain $disk-part2
+lvcreate -q -y -W n -L {size}M -n root vgplain
+cryptsetup luksFormat -q --pbkdf pbkdf2 --pbkdf-force-iterations 1000 /dev/vgplain/root {secret}
+cryptsetup open --key-file {secret} /dev/vgplain/root plain
+mkfs.ext4 -q /dev/mapper/plain
+mount /dev/mapper/plain /mnt
+mkdir -p /mnt/var/lib/pacman /mnt/proc /mnt/sys /mnt/dev /mnt/run /mnt/tmp /mnt/etc /mnt/efi
+cp -r {packages}/lib/pacman/sync /mnt/var/lib/pacman/
+mount -t proc proc /mnt/proc
+mount --rbind /dev /mnt/dev
+mkdir -p /etc/seatsmith
+cp -r {packages}/gnupg /etc/seatsmith/gnupg
+chmod 700 /etc/seatsmith/gnupg
+pacman --root /mnt --config {packages}/pacman.conf --cachedir {packages}/cache/pacman/pkg \\
+    --noconfirm --noprogressbar -S {names} >/run/provision/pacman.log 2>&1
+mount $disk-part1 /mnt/efi
+mkdir -p /mnt/efi/EFI/Linux
+cp {uki} /mnt/efi/EFI/Linux/
+umount -R /mnt
+cryptsetup close plain
+vgchange -q -a n vgplain
+sync
+"""
+
+
+def bench() -> list[tuple[str, str]]:
+    tools = ensure_tools()
+    project = find_project(Path(__file__))
+    image = find_image(project, PROFILE)
+    if image is None:
+        raise InputError(f"there is no image of {PROFILE}", hint=f"make image PROFILE={PROFILE}")
+    with tempfile.TemporaryDirectory(dir=cache_home(), prefix="bench.") as folder:
+        place = Path(folder)
+        return [*replacing(project, image, place, tools), *from_scratch(project, place, tools)]
+
+
+def seconds(what: Callable[[], object]) -> float:
+    began = time.monotonic()
+    what()
+    return time.monotonic() - began
+
+
+def project_with_seat(project: Project, root: Path, *, disk: int, size: int) -> Project:
+    """A copy of the checkout with the image, and a seat ``spare`` of that one environment."""
+    copy_checkout(root)
+    for name in ("_desktop", PROFILE):
+        linked(project.profiles / f"{name}.yaml", root / f"profiles/{name}.yaml")
+    seats = root / "profiles/seats"
+    seats.mkdir()
+    (seats / "spare.yaml").write_text(SEAT.format(disk=disk >> 20, size=size >> 20))
+    made = Project(root, project.cache, root / "dist")
+    (made.dist / PROFILE).mkdir(parents=True)
+    for file in (project.dist / PROFILE).iterdir():
+        if file.is_file():
+            linked(file, made.dist / PROFILE / file.name)
+    return made
+
+
+def replacing(project: Project, image: Image, place: Path, tools: Tools) -> list[tuple[str, str]]:
+    """The environment has data in /home; they are kept. All files are in the page cache for both ways."""
+    ours = project_with_seat(project, place / "project", disk=SIZE, size=5 << 30)
+    bench = Bench(ours, None, tools, place / "disk", place / "images", "spare", SIZE, PASSPHRASE)
+    used = replace(image, tar=with_home(image, place / "used", tools))
+    plan, profiles = bench.plan(), {PROFILE: load_profile(ours, PROFILE)}
+    with bench.disk.open("wb") as f:
+        f.truncate(SIZE)
+    secrets = {PROFILE: bytearray(PASSPHRASE)}
+    materials = Materials({PROFILE: used}, profiles, secrets)
+    applying.apply(plan, materials, identify(bench.disk), tools=tools, scratch=bench.scratch)
+    once = min(write_once(used, place, tools) for _ in range(2))
+    took = min(seconds(lambda: bench.replace(PROFILE, image)) for _ in range(2))
+    bench.disk.unlink()
+    remove_tree(place / "used")
+    remove_tree(ours.root)
+    return [
+        (f"the same data, {KEPT >> 20} MiB of it kept, encrypted once and read back", f"{once:.1f} s"),
+        ("replacing the environment", f"{took:.1f} s"),
+        ("replacing / writing once", f"{took / once:.2f}×"),
+    ]
+
+
+def with_home(image: Image, place: Path, tools: Tools) -> Path:
+    """The image with some large files in a home directory, and its checksums beside it."""
+    place.mkdir()
+    home, tar = place / "home/user/data", place / "image.tar"
+    home.mkdir(parents=True)
+    for number in range(16):
+        (home / str(number)).write_bytes(os.urandom(KEPT // 16))
+    tools.run(["zstd", "-dqf", image.tar, "-o", tar])
+    with tarfile.open(tar, "a", format=tarfile.PAX_FORMAT) as archive:
+        archive.add(place / "home/user/data", "./home/user/data")
+    tools.run(["zstd", "-qf", "-T0", tar, "-o", place / "image.tar.zst"])
+    tar.unlink()
+    remove_tree(place / "home")
+    linked(image.tar.with_name("SHA256SUMS"), place / "SHA256SUMS")
+    return place / "image.tar.zst"
+
+
+def write_once(image: Image, place: Path, tools: Tools) -> float:
+    """The seconds of one encrypted volume of the image, written, flushed and read back."""
+    disk, clear, overlay = place / "once", place / "clear", place / "overlay"
+    overlay.mkdir(exist_ok=True)
+    payload = (5 << 30) - luks.HEADER_SIZE
+    began = time.monotonic()
+    with disk.open("w+b") as f, Medium(f.fileno(), disk) as medium, volume_key() as key:
+        f.truncate(5 << 30)
+        medium.expect(image.tar.stat().st_size)
+        ext4.make(
+            tools,
+            clear,
+            payload,
+            lambda pipe: write_tree(image.tar, overlay, pipe, epoch=image.epoch),
+            uuid=UUID,
+            hash_seed=UUID,
+            label=PROFILE,
+            epoch=image.epoch,
+        )
+        ranges = ext4.used_ranges(tools, clear)
+        header = luks.make_header(
+            tools,
+            place / "header",
+            uuid=UUID,
+            label=PROFILE,
+            key=key,
+            passphrase=bytearray(PASSPHRASE),
+            pbkdf=luks.Pbkdf.FAST_TEST,
+        )
+        done = [medium.write(0, header)]
+        done += medium.encrypt(clear, luks.HEADER_SIZE, ranges, key, meter=NoMeter())
+        medium.sync()
+        medium.read_back(done, meter=NoMeter())
+    took = time.monotonic() - began
+    clear.unlink()
+    disk.unlink()
+    return took
+
+
+@dataclass(frozen=True)
+class Guest:
+    """A running seat with seatsmith in it, and where new disks for it are made."""
+
+    live: LiveSeat
+    place: Path
+
+    def timed(self, serial: str, command: Callable[[str], str]) -> float:
+        """The seconds of a command in the guest, which gets an empty disk."""
+        disk = self.place / serial
+        with disk.open("wb") as f:
+            f.truncate(GUEST_DISK)
+        machine = self.live.machine
+        file = {"driver": "file", "filename": os.fspath(disk)}
+        node = plug_disk(machine, serial.lower(), serial, driver="raw", file=file)
+        took = seconds(lambda: machine.host.succeed(command(node), timeout=LONG))
+        machine.unplug(serial.lower())
+        machine.qmp("blockdev-del", node_name=serial.lower())
+        disk.unlink()
+        return took
+
+
+def from_scratch(project: Project, place: Path, tools: Tools) -> list[tuple[str, str]]:
+    """Both ways write an ESP with the same kernel, and an encrypted volume on LVM with the same packages."""
+    lock = obtain_lock(project, load_profile(project, PROFILE), Source.STANDIN, locked=True)
+    fetch(project, lock)
+
+    def prepare(made: Project) -> None:
+        """The seat and its image, signed by a key that the guest trusts, and packages for pacman."""
+        extra = project_with_seat(project, place / "extra", disk=GUEST_DISK, size=3 << 30)
+        linked(extra.seats / "spare.yaml", made.seats / "spare.yaml")
+        (extra.dist / PROFILE).rename(made.dist / PROFILE)
+        keys = made.root / "ci/keys"
+        keys.mkdir(parents=True)
+        with temporary_keyring(tools) as ring:
+            key = KeyMaker(ring, keys)("release")
+            sign_checksums(made.dist / PROFILE, str(key.secret))
+            key.secret.unlink()
+        lay_packages(project, made.root / "packages", tools)
+
+    with live_seat(place / "live", tools, prepare=prepare, kit_size=3 << 30, memory=6 << 30) as live:
+        live.machine.host.succeed("mount -o remount,size=4G /run")  # where the guest's cache is
+        guest = Guest(live, place)
+        names = wanted_packages(load_profile(project, PROFILE), Source.STANDIN)
+        words = {
+            "size": 3 << 10,
+            "secret": SECRET,
+            "packages": f"{PLACE}/project/packages",
+            "names": shlex.join(["filesystem", *names]),
+            "uki": f"{PLACE}/project/dist/{PROFILE}/*.efi",
+        }
+        arguments = ("--passphrase-file", SECRET, "--for-tests", "--yes", "--expect-serial")
+
+        def ours(disk: str) -> str:
+            serial = disk.rpartition("virtio-")[2]
+            return live.kit.command("provision", "apply", "spare", *arguments, serial, "--disk", disk)
+
+        took = guest.timed("SEATSMITH-TEST-1", ours)
+        plain = guest.timed("SEATSMITH-TEST-2", lambda disk: BY_HAND.format(disk=disk, **words))
+    return [
+        ("in QEMU: an empty disk made a seat of one environment, by Seatsmith", f"{took:.0f} s"),
+        ("the same packages by LVM, cryptsetup, mkfs and pacman", f"{plain:.0f} s"),
+        ("by hand / Seatsmith", f"{plain / took:.1f}×"),
+    ]
+
+
+def lay_packages(project: Project, place: Path, tools: Tools) -> None:
+    """Databases, packages and keys for pacman, as for an offline build."""
+    profile, scratch = load_profile(project, PROFILE), place.with_name("packages.scratch")
+    lock = obtain_lock(project, profile, Source.STANDIN, locked=True)
+    prepared = Arch().prepare(
+        profile, lock, store=store_of(project), project=project, tools=tools, scratch=scratch
+    )
+    _, keyring = prepared.settings["Build"]["SandboxTrees"]
+    (scratch / "pkgcache").rename(place)
+    shutil.copyfile(scratch / "sandbox/etc/pacman.conf", place / "pacman.conf")
+    shutil.copytree(keyring.partition(":")[0], place / "gnupg", ignore=shutil.ignore_patterns("S.*"))
+    remove_tree(scratch)
+
+
+if __name__ == "__main__":
+    for row in bench():
+        print(*row, sep="\t", file=sys.stdout)
