@@ -28,14 +28,15 @@ from builder.project import Project, cache_home, find_project
 from builder.provision import apply as applying
 from builder.provision.identity import identify
 from builder.seat.images import Image, find_image
-from builder.seat.tree import write_tree
 from builder.seat.write import Materials
 from builder.sources import Source
 from builder.tools import Tools, ensure_tools
 from builder.ui import NoMeter
-from builder.volume import ext4, luks
+from builder.volume import luks
 from builder.volume.keys import volume_key
 from builder.volume.medium import Medium
+from tests.bench.bench_seat import SECRET as PASSPHRASE
+from tests.bench.bench_seat import make_filesystem, make_header
 from tests.support.diskfilter import plug_disk
 from tests.support.gpgkeys import KeyMaker
 from tests.support.guestkit import PLACE
@@ -46,9 +47,8 @@ from tests.support.tinyproject import copy_checkout
 PROFILE = "work"
 KEPT = 256 << 20  # of random bytes in a home directory
 SIZE = 14 << 30
+VOLUME = 5 << 30
 GUEST_DISK = 4 << 30
-PASSPHRASE = b"correct horse battery"
-UUID = "0c5c0f5e-6f5b-4e2c-9c1f-2a3a8b1d7e11"
 LONG = 3600.0  # seconds that a step may take under emulation
 SEAT = """\
 disk:
@@ -131,7 +131,7 @@ def project_with_seat(project: Project, root: Path, *, disk: int, size: int) -> 
 
 def replacing(project: Project, image: Image, place: Path, tools: Tools) -> list[tuple[str, str]]:
     """The environment has data in /home; they are kept. All files are in the page cache for both ways."""
-    ours = project_with_seat(project, place / "project", disk=SIZE, size=5 << 30)
+    ours = project_with_seat(project, place / "project", disk=SIZE, size=VOLUME)
     bench = Bench(ours, None, tools, place / "disk", place / "images", "spare", SIZE, PASSPHRASE)
     used = replace(image, tar=with_home(image, place / "used", tools))
     plan, profiles = bench.plan(), {PROFILE: load_profile(ours, PROFILE)}
@@ -171,34 +171,13 @@ def with_home(image: Image, place: Path, tools: Tools) -> Path:
 
 def write_once(image: Image, place: Path, tools: Tools) -> float:
     """The seconds of one encrypted volume of the image, written, flushed and read back."""
-    disk, clear, overlay = place / "once", place / "clear", place / "overlay"
-    overlay.mkdir(exist_ok=True)
-    payload = (5 << 30) - luks.HEADER_SIZE
+    disk, clear = place / "once", place / "clear"
     began = time.monotonic()
     with disk.open("w+b") as f, Medium(f.fileno(), disk) as medium, volume_key() as key:
-        f.truncate(5 << 30)
+        f.truncate(VOLUME)
         medium.expect(image.tar.stat().st_size)
-        ext4.make(
-            tools,
-            clear,
-            payload,
-            lambda pipe: write_tree(image.tar, overlay, pipe, epoch=image.epoch),
-            uuid=UUID,
-            hash_seed=UUID,
-            label=PROFILE,
-            epoch=image.epoch,
-        )
-        ranges = ext4.used_ranges(tools, clear)
-        header = luks.make_header(
-            tools,
-            place / "header",
-            uuid=UUID,
-            label=PROFILE,
-            key=key,
-            passphrase=bytearray(PASSPHRASE),
-            pbkdf=luks.Pbkdf.FAST_TEST,
-        )
-        done = [medium.write(0, header)]
+        ranges = make_filesystem(tools, image.tar, clear, VOLUME - luks.HEADER_SIZE, image.epoch)
+        done = [medium.write(0, make_header(tools, place / "header", key))]
         done += medium.encrypt(clear, luks.HEADER_SIZE, ranges, key, meter=NoMeter())
         medium.sync()
         medium.read_back(done, meter=NoMeter())

@@ -85,36 +85,16 @@ def timed(what: Callable[[], object]) -> float:
 def write_volume(image: Path, place: Path, epoch: int, size: int = SIZE) -> tuple[float, int, float, int]:
     """Seatsmith's way: seconds, bytes encrypted, seconds of that, peak memory. In a process of its own."""
     tools = ensure_tools()
-    disk, clear, overlay = place / "disk", place / "clear", place / "overlay"
-    overlay.mkdir(exist_ok=True)
+    disk, clear = place / "disk", place / "clear"
     with disk.open("wb") as f:
         f.truncate(OFFSET + size)
     began = time.monotonic()
     payload = size - HEADER_SIZE
     pool = xts.Pool(disk, workers=2)
     pool.start()
-    ext4.make(
-        tools,
-        clear,
-        payload,
-        lambda pipe: write_tree(image, overlay, pipe, epoch=epoch),
-        uuid=UUID,
-        hash_seed=UUID,
-        label=PROFILE,
-        epoch=epoch,
-    )
-    ranges = ext4.used_ranges(tools, clear)
+    ranges = make_filesystem(tools, image, clear, payload, epoch)
     with pool, volume_key() as key:
-        header = luks.make_header(
-            tools,
-            place / "header",
-            uuid=UUID,
-            label=PROFILE,
-            key=key,
-            passphrase=bytearray(SECRET),
-            pbkdf=Pbkdf.FAST_TEST,
-        )
-
+        header = make_header(tools, place / "header", key)
         base, meter = OFFSET + HEADER_SIZE, NoMeter()
         xts.encrypt(pool, clear, base, ranges, key, meter=meter)
         with disk.open("r+b") as f:
@@ -128,6 +108,30 @@ def write_volume(image: Path, place: Path, epoch: int, size: int = SIZE) -> tupl
     who = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
     memory = max(resource.getrusage(w).ru_maxrss for w in who) << 10
     return seconds, sum(end - start for start, end in ranges), took, memory
+
+
+def make_filesystem(tools: Tools, image: Path, clear: Path, size: int, epoch: int) -> list[xts.Range]:
+    """Make the filesystem of an image in a new file; what of it has to be written."""
+    overlay = clear.with_name("overlay")
+    overlay.mkdir(exist_ok=True)
+    ext4.make(
+        tools,
+        clear,
+        size,
+        lambda pipe: write_tree(image, overlay, pipe, epoch=epoch),
+        uuid=UUID,
+        hash_seed=UUID,
+        label=PROFILE,
+        epoch=epoch,
+    )
+    return ext4.used_ranges(tools, clear)
+
+
+def make_header(tools: Tools, place: Path, key: bytearray) -> bytes:
+    passphrase = bytearray(SECRET)
+    return luks.make_header(
+        tools, place, uuid=UUID, label=PROFILE, key=key, passphrase=passphrase, pbkdf=Pbkdf.FAST_TEST
+    )
 
 
 def encrypt_in_memory(size: int) -> None:
