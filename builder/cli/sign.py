@@ -146,7 +146,7 @@ def verify_signature(
     json: AsJson = False,
 ) -> None:
     """Check signature, checksums, manifest and provenance of a result; exit code 4 if anything is wrong."""
-    from builder.errors import InputError
+    from builder.errors import InputError, TrustError
     from builder.outputs.sign import trusted_keys
     from builder.outputs.sigstore import check_directory, identity_of
     from builder.outputs.verify import verify_directory
@@ -156,11 +156,14 @@ def verify_signature(
     identity = identity_of(sigstore_identity, sigstore_issuer)
     keys = [] if allow_unsigned and not key else trusted_keys(default_keys(key))
     report = verify_directory(directory, keys=keys, require_signature=not allow_unsigned, profile=profile)
+    if identity and report.ok:
+        try:
+            check_directory(directory, identity)
+        except TrustError as e:
+            report.problems.append(e.message)
     if json:
         show(report_json(report), "", as_json=True)
     report.raise_for_problems()
-    if identity:
-        check_directory(directory, identity)
     if not json:
         by = str(report.signature) if report.signature else "NOT signed"
         show(

@@ -1,5 +1,6 @@
 """What is said of a sigstore bundle where its library is missing, and what becomes of an old bundle?"""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -44,3 +45,13 @@ def test_an_identity_is_asked_for_with_its_issuer_or_not_at_all(result: Path) ->
         verify_signature(result, allow_unsigned=True, sigstore_identity="a@example.org")
     with pytest.raises(UsageError, match="--sigstore-issuer"):
         pull(str(result), "work", key=[result], sigstore_issuer="https://accounts.example.org")
+
+
+def test_a_result_without_the_demanded_bundle_is_not_ok_for_programs_either(
+    result: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (result / BUNDLE).unlink()
+    whose = {"sigstore_identity": SIGNER.name, "sigstore_issuer": SIGNER.issuer}
+    with pytest.raises(TrustError, match=f"no readable {BUNDLE}"):
+        verify_signature(result, allow_unsigned=True, json=True, **whose)
+    assert json.loads(capsys.readouterr().out)["ok"] is False
