@@ -1,9 +1,11 @@
 """Do the scripts of the pipelines sign papers alone, keep the key to themselves, and publish the outcome?"""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -99,6 +101,43 @@ def test_no_program_that_a_script_starts_has_the_key_in_its_environment(
     assert seen.count("very-secret") == 1 and seen.endswith("very-secret\n"), "only from the descriptor"
 
 
+def fake(place: Path, name: str, text: str) -> None:
+    """A program of this name that does what ``text`` says."""
+    place.mkdir(parents=True, exist_ok=True)
+    (place / name).write_text(f"#!/bin/sh\n{text}\n")
+    (place / name).chmod(0o755)
+
+
+def test_the_publishing_job_hands_its_keys_on_by_descriptors_and_ends_its_agent(
+    checkout: Path, tmp_path: Path
+) -> None:
+    """test_ci_rsync.py has the real rsync."""
+    built(checkout)
+    (checkout / "dist/work/SHA256SUMS.gpg").touch()
+    tell = 'env >> "$SEEN"; echo "${0##*/} $*" >> "$SEEN"'
+    fake(tmp_path / "venv/bin", "seatsmith", f'{tell}; cat <&9 >> "$SEEN"')
+    fake(tmp_path / "bin", "rsync", f"{tell}; mkdir -p site; touch site/index.json")
+    fake(tmp_path / "bin", "ssh-add", f'{tell}; cat >> "$SEEN"')
+    fake(tmp_path / "bin", "ssh-agent", "sleep 600 >&- & echo SSH_AGENT_PID=$!; echo $! > agent")
+    said = tmp_path / "seen"
+    keys = {"INDEX_KEY": "index-secret", "PUBLISH_SSH_KEY": "ssh-secret", "PUBLISH_TO": "host:www"}
+    names = {"PUBLISH_KNOWN_HOSTS": "host ssh-ed25519 AAAA", "SEEN": str(said)}
+    path = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
+    done = run(checkout, "ci/publish", PATH=path, VENV=str(tmp_path / "venv"), **keys, **names)
+    assert done.returncode == 0, done.stderr
+    seen = said.read_text()
+    assert (seen.count("index-secret"), seen.count("ssh-secret")) == (1, 1), "only what was read"
+    started = re.findall(r"^(ssh-add|rsync|seatsmith) (.*)$", seen, re.M)
+    assert [name for name, _ in started] == ["ssh-add", "rsync", "seatsmith", "rsync", "rsync", "rsync"]
+    assert started[1][1] == "-a host:www/ site/" and started[-1][1] == "-a --delete site/ host:www/"
+    assert "StrictHostKeyChecking=yes" in seen
+    agent = Path("/proc") / (checkout / "agent").read_text().strip() / "cmdline"
+    ends = time.monotonic() + 5
+    while agent.exists() and agent.read_bytes() and time.monotonic() < ends:
+        time.sleep(0.01)
+    assert not agent.exists() or not agent.read_bytes(), "it has ended, even if nobody has waited for it"
+
+
 def test_the_signing_job_refuses_what_is_no_release(checkout: Path, release: TestKey) -> None:
     built(checkout, record=STANDIN)
     key = {"RELEASE_KEY": release.secret.read_text()}
@@ -173,6 +212,23 @@ def test_renewed_locks_become_a_branch_and_a_change_with_the_summary(
     said = subprocess.run(show, capture_output=True, text=True, check=True).stdout.split()
     assert said[0] == "seatsmith-ci"
     assert said[-1] == "profiles/work.upstream.lock", "that alone"
+
+
+def test_on_gitlab_the_push_itself_opens_the_change(checkout: Path, service: Path, tmp_path: Path) -> None:
+    (checkout / "renewed/work.upstream.lock").write_text("new")
+    subprocess.run(["git", "-C", service, "config", "receive.advertisePushOptions", "true"], check=True)
+    fake(service / "hooks", "pre-receive", f'env | grep ^GIT_PUSH_OPTION_[0-9] > "{tmp_path / "options"}"')
+    there = "https://oauth2:token@gitlab.example.org/team/images.git"
+    instead = {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": f"url.{service}.insteadOf"}
+    project = {"CI_SERVER_HOST": "gitlab.example.org", "CI_PROJECT_PATH": "team/images"}
+    known = {"GITLAB_CI": "true", "PUSH_TOKEN": "token", "CI_DEFAULT_BRANCH": "main", **project}
+    done = proposed(checkout, tmp_path, GIT_CONFIG_VALUE_0=there, **instead, **known)
+    assert done.returncode == 0, done.stderr
+    options = (tmp_path / "options").read_text()
+    assert "merge_request.create\n" in options and "merge_request.target=main\n" in options
+    heads = ["git", "-C", service, "for-each-ref", "--format=%(refname:short)", "refs/heads/locks"]
+    assert subprocess.run(heads, capture_output=True, text=True, check=True).stdout.startswith("locks/20")
+    assert not (tmp_path / "said").exists(), "gh is GitHub's"
 
 
 def test_without_a_new_lock_nothing_is_proposed(checkout: Path, service: Path, tmp_path: Path) -> None:
