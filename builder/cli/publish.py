@@ -31,12 +31,19 @@ def register(app: typer.Typer) -> None:
 
 def rebuilder_keys(given: list[Path] | None, number: int) -> list[bytes]:
     """Contents of the keys whose rebuilds count; none where none are required."""
+    from builder.errors import InputError
     from builder.outputs.sign import trusted_keys
     from builder.project import find_project
 
     if not number and not given:
         return []
-    return trusted_keys(given or [find_project().root / "ci/keys/rebuilders"])
+    place = find_project().root / "ci/keys/rebuilders"
+    if not given and not place.is_dir():
+        raise InputError(
+            f"no rebuilder is trusted here: there is no {place}",
+            hint="name the keys of those whose rebuilds count with --rebuilder-key FILE, or put them there",
+        )
+    return trusted_keys(given or [place])
 
 
 def diff(
@@ -86,6 +93,7 @@ def publish(
     from builder.publish.index import parse_span
     from builder.publish.site import Terms, publish
     from builder.publish.statements import read_statements
+    from builder.ui import size_text
 
     if report and not results:
         raise UsageError("--report is of the results that are published, and none is named")
@@ -112,7 +120,7 @@ def publish(
     lines = [f"{to}: index {index.serial}, good until {index.expires:%Y-%m-%d %H:%M} UTC"]
     lines += [
         f"  {profile} {release.version}  release {release.release}"
-        + "".join(f", update from {d.base}: {d.size} bytes" for d in release.deltas)
+        + "".join(f", {size_text(s)} as an update from {v}" for v, s in release.updates().items())
         for profile, releases in sorted(index.profiles.items())
         for release in releases
     ]

@@ -55,16 +55,29 @@ def make_delta(
             return None
         name = f"{old}_{new}.l{level}{SUFFIX}"
         patch = Path(scratch) / name
-        argv: list[Arg] = ["zstd", "-q", f"-{PATCH_LEVEL}", "-T1", "--long=31"]
-        bare = Path(scratch) / "patch"
-        tools.run([*argv, f"--patch-from={old_tar}", new_tar, "-o", bare], network=False)
-        tools.run(["zstd", "-q", f"-{OUTER_LEVEL}", bare, "-o", patch], network=False)
+        pack_patch(tools, old_tar, new_tar, patch)
         size = patch.stat().st_size
         if size > WORTH * new_image.stat().st_size:
             return None
         patch.chmod(0o644)
         patch.rename(extra / name)
         return Delta(base=old, file=name, size=size, sha256=file_digest(extra / name))
+
+
+def pack_patch(tools: Tools, old: Path, new: Path, patch: Path) -> None:
+    """Write what leads from one file to another."""
+    argv: list[Arg] = ["zstd", "-q", f"-{PATCH_LEVEL}", "-T1", "--long=31", f"--patch-from={old}"]
+    bare = patch.with_name("bare")
+    tools.run([*argv, new, "-o", bare], network=False)
+    tools.run(["zstd", "-q", f"-{OUTER_LEVEL}", bare, "-o", patch], network=False)
+
+
+def unpack_patch(tools: Tools, packed: Path, old: Path, new: Path, *, most: int) -> None:
+    """Make ``new`` from ``old``; a patch that claims to give more than ``most`` bytes is stopped there."""
+    limited: list[Arg] = ["prlimit", f"--fsize={most}", "zstd", "-q", "-d"]
+    bare = packed.with_name("bare")
+    tools.run([*limited, packed, "-o", bare], network=False)
+    tools.run([*limited, *WINDOW, f"--patch-from={old}", bare, "-o", new], network=False)
 
 
 def compression_level(tools: Tools, tar: Path, image: Path) -> int | None:
@@ -116,14 +129,11 @@ def apply_delta(
     tools = tools or ensure_tools()
     try:
         with tempfile.TemporaryDirectory(prefix=".delta-", dir=target.parent.parent) as scratch:
-            packed, patch, old_tar, new_tar = (Path(scratch) / n for n in ("packed", "patch", "old", "new"))
+            packed, old_tar, new_tar = (Path(scratch) / n for n in ("packed", "old", "new"))
             where = f"{name}/extra/{delta.file}"
             site.download(where, packed, sha256=delta.sha256, size=delta.size, limit=delta.size, meter=meter)
-            limited: list[Arg] = ["prlimit", f"--fsize={most}"]  # a small patch can claim to be a huge file
-            tools.run([*limited, "zstd", "-q", "-d", packed, "-o", patch], network=False)
             expand(tools, main_image(image_files(current)), old_tar)
-            argv: list[Arg] = ["zstd", "-q", "-d", *WINDOW, f"--patch-from={old_tar}", patch, "-o", new_tar]
-            tools.run([*limited, *argv], network=False)
+            unpack_patch(tools, packed, old_tar, new_tar, most=most)
             made = Path(scratch) / "image"
             compress(tools, new_tar, made, level_of(delta))
             if file_digest(made) == sha256:

@@ -33,6 +33,15 @@ class Delta(BaseModel):
     sha256: str = Field(pattern=DIGEST_PATTERN)
 
 
+class Patch(Delta):
+    """A patch that makes another file of this release, not its image, from one of an older release's."""
+
+    source: str = Field(pattern=NAME_PATTERN)
+    """File of that version."""
+    target: str = Field(pattern=NAME_PATTERN)
+    """File of this release."""
+
+
 class Release(BaseModel):
     """One published version of a profile's image."""
 
@@ -48,12 +57,18 @@ class Release(BaseModel):
     """Bytes of all its files."""
     published: datetime
     deltas: list[Delta] = []
+    patches: list[Patch] = []
     rebuilds: list[str] = []
     """Names of the rebuild statements that others have made of it."""
     diff: str = ""
     """Page that shows what changed since the release before."""
     report: str = ""
     """Page of the boot test."""
+
+    def updates(self) -> dict[str, int]:
+        """Bytes that whoever has another version fetches, by that version."""
+        steps: list[Delta] = [*self.deltas, *self.patches]
+        return {delta.base: sum(s.size for s in steps if s.base == delta.base) for delta in self.deltas}
 
 
 class Index(BaseModel):

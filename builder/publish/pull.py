@@ -31,6 +31,7 @@ from builder.publish.fetch import Site, kept_parts
 from builder.publish.freshness import check_freshness, check_rollback, read_state, remember
 from builder.publish.index import INDEX, INDEX_SIGNATURE, Index, Release, parse_index
 from builder.publish.index import LIMIT as INDEX_LIMIT
+from builder.publish.reuse import reused
 from builder.publish.safetar import check_archive
 from builder.publish.tarstream import Limits
 from builder.tools import Tools, ensure_tools
@@ -152,7 +153,7 @@ def fetch_release(
 ) -> dict[str, str]:
     """Fetch a release's files into ``made``; return their digests. What is fetched is of a bounded size."""
     base = f"{name}/{release.version}"
-    digests = fetch_papers(site, release, name, made, keys, tools, meter)
+    digests = fetch_papers(site, release, name, made, keys, tools, meter, current=current)
     if policy.identity:
         fetch_bundle(site, base, made, policy.identity)
     sizes = {str(f["name"]): int(f["size"]) for f in read_json(made / MANIFEST)["files"]}
@@ -161,11 +162,14 @@ def fetch_release(
             raise TrustError(f"{file}: {MANIFEST} does not say how large it is")
         if sizes[file] > policy.limit:
             raise TrustError(f"{file} has {sizes[file]} bytes; no more than {policy.limit} are accepted")
+        had = (site, release, name, current, made / file, digests[file], meter)
+        if reused(*had, most=sizes[file], tools=tools):
+            continue
         if role_of(file) == "image" and release.deltas and not (made / file).exists():
             from builder.publish.delta import apply_delta
 
             most = Limits(unpacked=policy.unpacked).allowed(sizes[file])
-            if apply_delta(site, release, name, current, made / file, digests[file], meter, most=most):
+            if apply_delta(*had, most=most, tools=tools):
                 continue
         site.download(
             f"{base}/{file}",
@@ -186,8 +190,13 @@ def fetch_papers(
     keys: Sequence[bytes],
     tools: Tools,
     meter: ui.Meter,
+    *,
+    current: Path | None = None,
 ) -> dict[str, str]:
-    """Fetch what is said about a release, signed checksums first, into ``made``; return all its digests."""
+    """Fetch what is said about a release, signed checksums first, into ``made``; return all its digests.
+
+    ``current`` is a result of before, from which they can be made.
+    """
     base = f"{name}/{release.version}"
     sums = site.get(f"{base}/{SUMS}", limit=SUMS_LIMIT)
     write_atomic(made / SUMS, sums)
@@ -202,6 +211,9 @@ def fetch_papers(
         if stale.name not in digests and stale.name not in (SUMS, SIGNATURE):
             stale.unlink()
     for paper in sorted(n for n in digests if not role_of(n)):
+        had = (site, release, name, current or made, made / paper, digests[paper], meter)
+        if current and reused(*had, most=JSON_LIMIT, tools=tools):
+            continue
         site.download(
             f"{base}/{paper}", made / paper, sha256=digests[paper], size=None, limit=JSON_LIMIT, meter=meter
         )

@@ -33,6 +33,7 @@ from builder.publish.index import (
     INDEX_SIGNATURE,
     Delta,
     Index,
+    Patch,
     Release,
     index_text,
     now,
@@ -157,7 +158,8 @@ def add_release(
     extra = root / profile / EXTRA
     extra.mkdir(parents=True, exist_ok=True)
     newest = max(releases, key=lambda r: r.release, default=None)
-    patches: list[Delta] = []
+    found: list[Delta] = []
+    patches: list[Patch] = []
     page = ""
     if newest:
         before = release_place(root, profile, newest.version)
@@ -165,9 +167,11 @@ def add_release(
             page = write_diff_page(extra, diff_images(before, place), newest.version, version)
         if deltas:
             from builder.publish.delta import make_delta
+            from builder.publish.reuse import make_patches
 
-            patch = make_delta(before, place, extra, newest.version, version)
-            patches = [patch] if patch else []
+            delta = make_delta(before, place, extra, newest.version, version)
+            found = [delta] if delta else []
+            patches = make_patches(before, place, extra, newest.version, version)
     return [
         Release(
             release=(newest.release if newest else 0) + 1,
@@ -176,7 +180,8 @@ def add_release(
             sums=sums,
             size=sum(p.stat().st_size for p in place.iterdir()),
             published=now(),
-            deltas=patches,
+            deltas=found,
+            patches=patches,
             diff=page,
             report=copy_report(extra, report, version) if report else "",
         ),
@@ -226,7 +231,7 @@ def remove_unlisted(root: Path, index: Index) -> None:
     for profile, releases in index.profiles.items():
         kept = {r.version for r in releases} | {EXTRA, IMPORTD}
         named = {Path(n).name for r in releases for n in (r.diff, r.report) if n}
-        named |= {d.file for r in releases for d in r.deltas}
+        named |= {d.file for r in releases for d in r.deltas} | {p.file for r in releases for p in r.patches}
         named |= {f"{n}{end}" for r in releases for n in r.rebuilds for end in ("", ".gpg")}
         for place in (root / profile).iterdir():
             if place.name not in kept:

@@ -1,6 +1,7 @@
 """How fast is an image checked, beside sha256sum, and how much of it does an update fetch? Of ``work``."""
 
 import io
+import json
 import os
 import shutil
 import subprocess
@@ -9,18 +10,23 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import zstandard
 
 from builder.errors import InputError
-from builder.files import linked
+from builder.files import linked, write_json
 from builder.outputs.checksums import SUMS, read_checksums
 from builder.outputs.gpg import temporary_keyring
-from builder.outputs.record import image_files, main_image
+from builder.outputs.provenance import GitState
+from builder.outputs.record import LOCK_SUFFIX, ImageRecord, Package, image_files, role_of
 from builder.outputs.sign import sign_checksums
-from builder.outputs.verify import verify_directory
+from builder.outputs.verify import read_json, verify_directory
+from builder.outputs.write import MANIFEST, write_outputs
 from builder.project import cache_home, find_project
-from builder.publish.delta import compress, expand, make_delta
+from builder.publish.delta import LEVELS, compress, expand
+from builder.publish.pull import Policy, pull
+from builder.publish.site import Terms, publish
 from builder.tools import Tools, ensure_tools
 from tests.support.gpgkeys import KeyMaker
 
@@ -63,30 +69,67 @@ def checking(result: Path, place: Path, tools: Tools) -> list[tuple[str, str]]:
 
 
 def updating(result: Path, place: Path, tools: Tools) -> list[tuple[str, str]]:
-    """The update to the same image with one package more, beside that package alone, compressed."""
+    """What `seatsmith pull` fetches for the same image with one package more, beside that package alone."""
     changed = os.urandom(CHANGED)
-    image = main_image(image_files(result))
-    second = place / "second" / PROFILE
-    extra = place / "extra"
-    second.mkdir(parents=True)
-    extra.mkdir()
-    tar = place / "new.tar"
-    expand(tools, image, tar)
-    with tarfile.open(tar, "a") as f:
-        info = tarfile.TarInfo("./usr/lib/new/library.so")
-        info.size = len(changed)
-        f.addfile(info, io.BytesIO(changed))
-    compress(tools, tar, second / image.name, 3)
-    tar.unlink()
-    began = time.monotonic()
-    delta = make_delta(result, second, extra, "1", "2", tools=tools)
-    took = time.monotonic() - began
-    fetched = delta.size if delta else (second / image.name).stat().st_size
+    manifest = read_json(result / MANIFEST)
+    old = str(manifest["version"])
+    new = old[:-1] + ("1" if old.endswith("0") else "0")
+    with temporary_keyring(tools) as ring:
+        key = KeyMaker(ring, place / "keys")("update")
+    keys, times = [key.public.read_bytes()], []
+    terms = Terms(str(key.secret), keys, allow_standin=True)
+    for version in (old, new):
+        made = release_of(result, place / version / PROFILE, manifest, version, changed, tools)
+        sign_checksums(made, os.fspath(key.secret), tools=tools)
+        began = time.monotonic()
+        publish(place / "www", [made], terms, tools=tools)
+        times.append(time.monotonic() - began)
+        shutil.rmtree(made)
+        policy = Policy(allow_standin=True, allow_dirty=True)
+        where = (str(place / "www"), PROFILE, place / "seat" / PROFILE)
+        pulled = pull(*where, keys=keys, state=place / "state.json", policy=policy, tools=tools)
     least = len(zstandard.compress(changed))
     return [
-        ("making an update of one package", f"{took:.0f} s"),
-        ("fetched by the update ÷ what changed, compressed", f"{fetched / least:.2f} ×"),
+        ("publishing an update of one package", f"{times[1]:.0f} s"),
+        ("fetched by the update ÷ what changed, compressed", f"{pulled.fetched / least:.2f} ×"),
     ]
+
+
+def release_of(
+    result: Path, made: Path, manifest: dict[str, Any], version: str, changed: bytes, tools: Tools
+) -> Path:
+    """The result again under a version; where that is another, with one package more, of ``changed``."""
+    old, more = str(manifest["version"]), str(manifest["version"]) != version
+    made.mkdir(parents=True)
+    for path in image_files(result):
+        target = made / path.name.replace(old, version)
+        if role_of(path.name) == "uki":  # it has the version in its os-release
+            target.write_bytes(path.read_bytes().replace(old.encode(), version.encode()))
+        elif more and role_of(path.name) == "image":
+            tar = made / "tar"
+            expand(tools, path, tar)
+            with tarfile.open(tar, "a") as f:
+                info = tarfile.TarInfo("./usr/lib/new/library.so")
+                info.size = len(changed)
+                f.addfile(info, io.BytesIO(changed))
+            compress(tools, tar, target, LEVELS[0])
+            tar.unlink()
+        else:
+            linked(path, target)
+    (path,) = result.glob(f"*{LOCK_SUFFIX}")
+    lock = json.loads(path.read_bytes())
+    lock["files"] += [lock["files"][-1] | {"name": "new"}] if more else []
+    write_json(made / path.name.replace(old, version), lock)
+    packages = [
+        Package(p["name"], p["version"], p["size"], p.get("sha256") or p["sha512"], p["repository"])
+        for p in manifest["packages"]
+    ] + [Package("new", "1.0-1", CHANGED, "0" * 64, "extra")] * more
+    record = ImageRecord(
+        PROFILE, version, str(manifest["distribution"]), str(manifest["source"]), 0, packages
+    )
+    inputs = {"lock": made / path.name.replace(old, version)}
+    write_outputs(made, record, git=GitState(None, True), inputs=inputs)
+    return made
 
 
 def best(what: Callable[[], object]) -> float:

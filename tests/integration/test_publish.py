@@ -278,7 +278,7 @@ def test_a_broken_transfer_leaves_what_was_there(publisher: Publisher) -> None:
     publisher.pull()
     before = {p.name: p.read_bytes() for p in publisher.seat.iterdir()}
     publisher.publish(SECOND)
-    (publisher.release(SECOND) / f"work_{SECOND}_x86-64.host.tar.zst").unlink()
+    (publisher.release(SECOND) / f"work_{SECOND}_x86-64.tar.zst").unlink()
     with pytest.raises(SeatsmithError):
         publisher.pull()
     assert {p.name: p.read_bytes() for p in publisher.seat.iterdir()} == before

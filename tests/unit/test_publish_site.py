@@ -40,3 +40,12 @@ def test_an_image_that_is_not_there_is_bad_input_and_not_one_that_nobody_vouches
     assert "there is no image of nowhere" in result.exception.message
     result = CliRunner().invoke(app, ["verify", "../x", "--require-rebuilders", "1", *keys])
     assert isinstance(result.exception, UsageError)
+
+
+def test_without_a_key_of_a_rebuilder_it_is_said_where_they_go(tmp_path: Path) -> None:
+    (tmp_path / "key.gpg").write_bytes(b"a key")
+    words = ["pull", "/nowhere", "work", "--key", str(tmp_path / "key.gpg"), "--require-rebuilders", "1"]
+    result = CliRunner().invoke(app, words)
+    assert isinstance(result.exception, InputError)
+    assert "ci/keys/rebuilders" in result.exception.message
+    assert "--rebuilder-key" in (result.exception.hint or "")
