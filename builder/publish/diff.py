@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from builder.errors import InputError
-from builder.outputs.record import image_files, main_image
+from builder.outputs.record import image_files, role_of
 from builder.outputs.verify import read_json
 from builder.outputs.write import MANIFEST
 from builder.publish.tarstream import Member, members
@@ -76,11 +76,15 @@ def open_side(place: Path) -> tuple[Path, dict[str, str]]:
     """The image archive of one side, and its packages' versions by name."""
     if place.is_file():
         return place, {}
-    if not place.is_dir():
-        raise InputError(f"there is no image {place}")
+    images = [p for p in image_files(place) if role_of(p.name) == "image"] if place.is_dir() else []
+    if not images:
+        raise InputError(
+            f"there is no image {'in ' if place.is_dir() else ''}{place}",
+            hint="name a result directory, such as dist/work, or an archive PROFILE_VERSION_x86-64.tar.zst",
+        )
     manifest = read_json(place / MANIFEST) if (place / MANIFEST).exists() else {"packages": []}
     packages = {str(p["name"]): str(p["version"]) for p in manifest["packages"]}
-    return main_image(image_files(place)), packages
+    return images[0], packages
 
 
 def compare(

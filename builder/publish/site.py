@@ -26,7 +26,7 @@ from builder.outputs.sign import Signer, check_signature, open_signer
 from builder.outputs.statement import SignedStatement
 from builder.outputs.verify import Report, verify_directory
 from builder.publish.diff import ImageDiff, diff_images
-from builder.publish.diffview import as_html, render_page
+from builder.publish.diffview import as_html
 from builder.publish.importd import IMPORTD, add_gzip_copies
 from builder.publish.index import (
     INDEX,
@@ -40,6 +40,7 @@ from builder.publish.index import (
     parse_index,
     release_place,
 )
+from builder.publish.page import index_page
 from builder.publish.statements import add_statements
 from builder.tools import Tools, ensure_tools
 
@@ -209,7 +210,7 @@ def write_index(root: Path, index: Index, signer: Signer, terms: Terms, tools: T
     fresh.mkdir()
     own = signer.public_key()
     write_atomic(root / KEYS, own + other_keys(own, terms, tools))
-    write_atomic(root / "index.html", render_page("index.html.j2", index=index))
+    write_atomic(root / "index.html", index_page(root, index, signer.fingerprint))
     (fresh / INDEX).write_text(index_text(index))
     signer.sign(fresh / INDEX, fresh / INDEX_SIGNATURE)
     # a reader between the two renames sees a signature that does not fit, and asks again

@@ -87,8 +87,10 @@ def test_every_link_of_the_pages_leads_somewhere(publisher: Publisher, tmp_path:
     (shown,) = (publisher.root / link for link in re.findall(r'href="([^"]+report.html)"', page))
     assert shown.read_text() == report.read_text().replace('<a href="pictures/a.png">', "<a>")
     words = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", "", page))
-    assert "what changed · boot test" in words
-    assert "· packages · provenance · checksums · signature" in words
+    assert "what changed · boot test · packages · SPDX · CycloneDX · provenance · checksums" in words
+    assert "signature · lock" in words
+    assert re.search(r"root filesystem \d+ B ?host bundle \d+ B", words)
+    assert publisher.key.fingerprint in words
     assert (SECOND in words, FIRST in words) == (True, True)
 
 
