@@ -41,6 +41,7 @@ from builder.publish.index import (
     release_place,
 )
 from builder.publish.page import index_page
+from builder.publish.release import check_known
 from builder.publish.statements import add_statements
 from builder.tools import Tools, ensure_tools
 
@@ -79,7 +80,8 @@ def publish(
 
     Without results only the index is renewed, which puts its expiry off. ``report`` is a boot test's HTML
     page for the one result given, ``statements`` are others' rebuilds of what is published. Raises
-    TrustError for a result that does not verify, InputError for another one under a published version.
+    TrustError for a result that does not verify and for a key that no seat would believe the index by,
+    InputError for another result under a published version.
     """
     tools = tools or ensure_tools()
     root.mkdir(parents=True, exist_ok=True)
@@ -87,6 +89,7 @@ def publish(
         exclusive(root / ".lock", f"the published directory {root}"),
         open_signer(terms.key, tools=tools) as signer,
     ):
+        check_known(signer, terms.trusted, tools)
         index = current_index(root, terms, tools)
         profiles = dict(index.profiles) if index else {}
         for result in results:

@@ -21,7 +21,7 @@ from builder.outputs.sigstore import Identity
 from builder.outputs.verify import Report
 from builder.publish import freshness, index, site
 from builder.publish.index import index_text, parse_index
-from builder.publish.site import publish
+from builder.publish.site import Terms, publish
 from builder.standin.server import serve
 from builder.tools import Tools
 from tests.support.gpgkeys import KeyMaker, TestKey
@@ -110,6 +110,17 @@ def test_a_result_signed_by_a_stranger_is_not_published(publisher: Publisher, ma
     with pytest.raises(TrustError):
         publisher.publish(SECOND, key=make_key("stranger-publisher"))
     assert not publisher.release(SECOND).exists()
+
+
+def test_an_index_is_signed_by_no_key_that_nobody_was_told_of(
+    publisher: Publisher, make_key: KeyMaker
+) -> None:
+    """No seat would believe it, nor would the next run carry it on."""
+    before = (publisher.root / "index.json").read_bytes()
+    terms = Terms(str(make_key("unknown-index").secret), [publisher.key.public.read_bytes()])
+    with pytest.raises(TrustError, match="is not among the release keys"):
+        publish(publisher.root, [], terms)
+    assert (publisher.root / "index.json").read_bytes() == before
 
 
 def test_a_directory_of_another_publisher_is_not_carried_on(
