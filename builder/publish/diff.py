@@ -61,8 +61,8 @@ def diff_images(old: Path, new: Path) -> ImageDiff:
     """Compare two result directories (or two bare image archives, then without packages)."""
     old_image, old_packages = open_side(old)
     new_image, new_packages = open_side(new)
-    before = {m.path: m for m in members(old_image, digests=True)}
-    after = {m.path: m for m in members(new_image, digests=True)}
+    before = {m.path: m for m in members(old_image, digests=True, strict=old.is_dir())}
+    after = {m.path: m for m in members(new_image, digests=True, strict=new.is_dir())}
     return compare(
         before,
         after,

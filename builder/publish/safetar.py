@@ -26,7 +26,7 @@ def check_archive(archive: Path, *, bundle: bool = False, limits: Limits | None 
     """
     contents = Contents()
     seen: dict[str, str] = {}  # path → kind
-    for member in members(archive, limits=limits):
+    for member in members(archive, limits=limits, strict=True):
         problem = path_problem(member, seen) or kind_problem(member, seen)
         if not problem and bundle:
             problem = bundle_problem(member)
@@ -47,8 +47,10 @@ def path_problem(member: Member, seen: dict[str, str]) -> str | None:
     parts = member.path.split("/") if member.path else []
     if ".." in parts:
         return "a path with '..'"
-    if any(ord(c) < 32 for c in member.path):
-        return "a control character in the name"
+    if member.kind != "directory" and (not member.path or member.raw.endswith("/")):
+        return f"a {member.kind} with the name of a directory"
+    if any(ord(c) < 32 for c in member.path + member.target):
+        return "a control character in the name" + (" or target" if member.target else "")
     if seen.get(member.path, member.kind) != member.kind or (
         member.path in seen and member.kind != "directory"
     ):

@@ -14,6 +14,7 @@ from typing import IO, Any, cast
 
 from builder.errors import TrustError
 from builder.files import CHUNK
+from builder.publish.tarheaders import check_extended, strict_header
 
 KINDS = {
     tarfile.REGTYPE: "file",
@@ -65,10 +66,13 @@ class Member:
     """File capabilities (capabilities(7)) are set."""
 
 
-def members(archive: Path, *, limits: Limits | None = None, digests: bool = False) -> Iterator[Member]:
+def members(
+    archive: Path, *, limits: Limits | None = None, digests: bool = False, strict: bool = False
+) -> Iterator[Member]:
     """The members of a .tar.zst, .tar.gz or .tar; contents are digested only if asked for.
 
-    Raises TrustError for an archive that is damaged, exceeds ``limits`` or goes on after its end.
+    ``strict``: refuse what another program might unpack to something else (tarheaders.py). Raises TrustError
+    for an archive that is damaged, exceeds ``limits`` or goes on after its end.
     """
     import zstandard
 
@@ -76,8 +80,10 @@ def members(archive: Path, *, limits: Limits | None = None, digests: bool = Fals
     try:
         with archive.open("rb") as f:
             stream = Bounded(decompressed(f, archive.name, limits), f, archive, limits)
-            with tarfile.open(fileobj=cast("IO[bytes]", stream), mode="r|", bufsize=CHUNK) as tar:
-                yield from read_members(tar, archive, limits, digests)
+            source = cast("IO[bytes]", stream)
+            header = strict_header() if strict else tarfile.TarInfo
+            with tarfile.open(fileobj=source, mode="r|", bufsize=CHUNK, tarinfo=header) as tar:
+                yield from read_members(tar, archive, limits, digests, strict)
                 rest = cast("IO[bytes]", tar.fileobj)
                 while block := rest.read(CHUNK):
                     if block.strip(b"\0"):
@@ -86,7 +92,9 @@ def members(archive: Path, *, limits: Limits | None = None, digests: bool = Fals
         raise TrustError(f"{archive.name}: not a whole archive: {e}") from e
 
 
-def read_members(tar: tarfile.TarFile, archive: Path, limits: Limits, digests: bool) -> Iterator[Member]:
+def read_members(
+    tar: tarfile.TarFile, archive: Path, limits: Limits, digests: bool, strict: bool
+) -> Iterator[Member]:
     total = 0
     for count, info in enumerate(tar, 1):
         total += info.size
@@ -94,12 +102,17 @@ def read_members(tar: tarfile.TarFile, archive: Path, limits: Limits, digests: b
             raise TrustError(f"{archive.name}: has more than the limit of {limits.members} members")
         if total > limits.unpacked:
             raise TrustError(f"{archive.name}: unpacks to more than the limit of {limits.unpacked} bytes")
+        if strict:
+            check_extended(archive.name, info)
         digest = ""
         if digests and info.isreg() and (content := tar.extractfile(info)) is not None:
             digest = hashlib.file_digest(cast("Any", content), "sha256").hexdigest()
+        # unpackers take the first of these that there is, and whole; tarfile the last one, without a slash
+        names = info.pax_headers
+        name = names.get("GNU.sparse.name", names.get("path", info.name))
         yield Member(
-            path=normal(info.name),
-            raw=info.name,
+            path=normal(name),
+            raw=name,
             kind=KINDS.get(info.type, f"type {info.type!r}"),
             mode=info.mode & 0o7777,
             uid=info.uid,

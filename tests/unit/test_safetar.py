@@ -54,6 +54,7 @@ def test_a_plain_root_filesystem_is_harmless(tmp_path: Path) -> None:
         ([entry("./a", LINK, target="../../etc")], "a symbolic link out of the tree"),
         ([entry("./a/b", LINK, target="../../etc")], "a symbolic link out of the tree"),
         ([entry("./a", LINK, target="b/../../c")], "a symbolic link out of the tree"),
+        ([entry("./", LINK, target="etc")], "with the name of a directory"),
         ([entry("./a", HARD, target="/etc/shadow")], "which is no earlier file"),
         ([entry("./a", HARD, target="../etc/shadow")], "which is no earlier file"),
         ([entry("./l", LINK, target="/etc/shadow"), entry("./a", HARD, target="./l")], "no earlier file"),
@@ -65,7 +66,7 @@ def test_a_plain_root_filesystem_is_harmless(tmp_path: Path) -> None:
         ([entry("./mem", CHAR)], "a character device"),
         ([entry("./sda", BLOCK)], "a block device"),
         ([entry("./pipe", FIFO)], "a fifo"),
-        ([entry("./odd", b"Z")], "a type b'Z'"),
+        ([entry("./odd", b"Z")], "a header of type b'Z'"),
     ],
 )
 def test_an_entry_that_reaches_outside_is_refused(
