@@ -5,7 +5,7 @@ import os
 import shutil
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from builder.distro import backend
 from builder.files import atomic_path, json_digest, linked, write_json
@@ -27,6 +27,9 @@ from builder.profile import Profile, load_profile, resolve_profile
 from builder.project import Project
 from builder.sources import Source
 from builder.uptodate import Delivery, Request, inputs_state, published, remember
+
+if TYPE_CHECKING:
+    from builder.outputs.record import Input
 
 SIGNING_KEY = "SIGNING_KEY"
 
@@ -125,6 +128,7 @@ def fill(project: Project, profile: Profile, artifacts: Artifacts, made: Path) -
         packages=[
             Package(f.name, f.version, f.size, f.sha512 or f.sha256, f.repository) for f in lock.installed()
         ],
+        inputs=locked_inputs(lock),
         tools=ensure_tools().versions(),
     )
     linked(artifacts.image, made / f"{record.stem}.tar.zst")
@@ -135,6 +139,18 @@ def fill(project: Project, profile: Profile, artifacts: Artifacts, made: Path) -
     shutil.copyfile(locked, made / f"{record.stem}.lock")  # small, and people edit locks in place
     inputs = {"lock": locked, **inputs_of(project, profile)}
     write_outputs(made, record, git=git_state(project.root), inputs=inputs)
+
+
+def locked_inputs(lock: Lock) -> list["Input"]:
+    """What a lock names that is neither a package of the image nor there to check others with."""
+    from builder.outputs.record import Input
+
+    packages = {file.sha256 for file in lock.installed()}
+    return [
+        Input(file.filename, file.kind, file.sha256)
+        for file in lock.files
+        if file.kind != "signature" and file.sha256 not in packages
+    ]
 
 
 def inputs_of(project: Project, profile: Profile) -> dict[str, Path]:

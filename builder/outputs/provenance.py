@@ -90,6 +90,7 @@ def provenance(
                 "resolvedDependencies": [
                     git_descriptor(git),
                     *(input_descriptor(name, p) for name, p in sorted(inputs.items())),
+                    *locked_descriptors(record),
                     *package_descriptors(record),
                 ],
             },
@@ -118,6 +119,14 @@ def input_descriptor(name: str, path: Path) -> dict[str, Any]:
     if path.is_dir():
         return {"name": name, "digest": {"seatsmithTree": tree_digest(path)}}
     return {"name": name, "digest": {"sha256": file_digest(path)}}
+
+
+def locked_descriptors(record: ImageRecord) -> list[dict[str, Any]]:
+    """What a lock names beside packages; ``kind`` tells them from files of the checkout."""
+    return [
+        {"name": i.name, "digest": {"sha256": i.sha256}, "annotations": {"kind": i.kind}}
+        for i in sorted(record.inputs, key=lambda i: (i.kind, i.name))
+    ]
 
 
 def package_descriptors(record: ImageRecord) -> list[dict[str, Any]]:

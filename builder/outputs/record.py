@@ -41,6 +41,15 @@ class Package:
 
 
 @dataclass(frozen=True)
+class Input:
+    """A locked file that an image is made with and that is no package in it: a stage3, a tree, an index."""
+
+    name: str
+    kind: str
+    sha256: str
+
+
+@dataclass(frozen=True)
 class ImageRecord:
     """One built image. All of it is the same for everybody who builds from the same lock and checkout."""
 
@@ -52,6 +61,7 @@ class ImageRecord:
     epoch: int
     """SOURCE_DATE_EPOCH of the build: the only time that is written anywhere."""
     packages: Sequence[Package]
+    inputs: Sequence[Input] = ()
     tools: Mapping[str, str] = field(default_factory=dict)
     """Versions of the tools tree's packages."""
     architecture: str = "x86-64"

@@ -84,7 +84,7 @@ def check_checkout(project: Project, profile: Profile, papers: Papers) -> None:
     named = {
         str(d["name"]): next(iter(d["digest"].values()))
         for d in papers.provenance["predicate"]["buildDefinition"]["resolvedDependencies"]
-        if "uri" not in d and d["name"] not in ("lock", "seatsmith")
+        if not {"uri", "annotations"} & d.keys() and d["name"] not in ("lock", "seatsmith")
     }
     here = {name: input_digest(path) for name, path in inputs_of(project, profile).items()}
     if differing := sorted(name for name in here.keys() | named.keys() if here.get(name) != named.get(name)):

@@ -112,10 +112,12 @@ def test_the_papers_name_the_packages_and_every_input(tiny: TinyProject) -> None
     assert "hello" in {p["name"] for p in manifest["packages"]}
     lock = json.loads((tiny.dist() / f"{STEM}.lock").read_text())
     locked = {f["name"]: f["sha256"] for f in lock["files"] if f["kind"] == "package"}
+    made_with = {f["sha256"] for f in lock["files"] if f["kind"] != "signature"}
     provenance = json.loads((tiny.dist() / "provenance.json").read_text())
     named = provenance["predicate"]["buildDefinition"]["resolvedDependencies"]
     digests = {d["name"]: d.get("digest", {}).get("sha256") for d in named}
     assert digests["hello"] == locked["hello"]
+    assert made_with <= {digest for d in named for digest in d["digest"].values()}
     assert digests["profiles/tiny.yaml"] == file_digest(tiny.root / "profiles/tiny.yaml")
     assert digests["lock"] == file_digest(tiny.dist() / f"{STEM}.lock")
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from builder.errors import InputError, TrustError
 from builder.outputs.checksums import parse_checksums, published_names, write_checksums
 from builder.outputs.provenance import GitState, git_state
-from builder.outputs.record import Package, package_url, role_of
+from builder.outputs.record import Input, Package, package_url, role_of
 from builder.outputs.sbom import write_sbom, write_spdx
 from builder.outputs.verify import verify_directory
 from tests.support.results import package, record, write_result
@@ -165,6 +166,19 @@ def test_provenance_names_every_input_by_digest(tmp_path: Path) -> None:
     assert inputs["lock"]["digest"] == {"sha256": lock}
     assert inputs["i3-wm"]["digest"] == {"sha256": package("i3-wm", "4.24-1").digest}
     assert definition["externalParameters"]["source"] == "upstream"
+
+
+def test_provenance_names_what_a_lock_has_beside_packages(tmp_path: Path) -> None:
+    stage = Input("stage3.tar.xz", "stage", "5" * 64)
+    write_result(tmp_path, replace(record(), inputs=[stage]))
+    statement = read(tmp_path / "provenance.json")
+    named = statement["predicate"]["buildDefinition"]["resolvedDependencies"]
+    assert {
+        "name": stage.name,
+        "digest": {"sha256": stage.sha256},
+        "annotations": {"kind": "stage"},
+    } in named
+    assert verify_directory(tmp_path, keys=[], require_signature=False).problems == []
 
 
 def test_a_checkout_with_changes_is_dirty_and_no_checkout_is_too(tmp_path: Path) -> None:
