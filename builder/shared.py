@@ -129,7 +129,9 @@ class Files:
     def size(self, sha256: str) -> int | None:
         try:
             with known_errors():
-                return int(self.fs.info(self.path(sha256))["size"])
+                found = self.fs.info(self.path(sha256))
+            # whoever opens a pipe that another writer has put there waits for ever
+            return int(found["size"]) if found["type"] == "file" else None
         except FileNotFoundError:
             return None
 

@@ -9,7 +9,7 @@ import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from builder.errors import InputError, TrustError
 
@@ -55,7 +55,7 @@ class Release(BaseModel):
     """SHA-256 of the release's SHA256SUMS."""
     size: int = Field(ge=0)
     """Bytes of all its files."""
-    published: datetime
+    published: AwareDatetime
     deltas: list[Delta] = []
     patches: list[Patch] = []
     rebuilds: list[str] = []
@@ -79,8 +79,8 @@ class Index(BaseModel):
     format: int = Field(1, ge=1, le=1)
     serial: int = Field(ge=1)
     """Counts up with every change of the index."""
-    published: datetime
-    expires: datetime
+    published: AwareDatetime
+    expires: AwareDatetime
     profiles: dict[str, list[Release]]
     """Releases by profile, the newest first."""
 

@@ -6,8 +6,9 @@ import pytest
 from typer.testing import CliRunner
 
 from builder.cli import app
-from builder.errors import InputError, UsageError
+from builder.errors import InputError, TrustError, UsageError
 from builder.publish.fetch import Site
+from builder.publish.index import parse_index
 
 
 @pytest.mark.parametrize("url", ["http://[::1", "https://[half"])
@@ -49,3 +50,9 @@ def test_without_a_key_of_a_rebuilder_it_is_said_where_they_go(tmp_path: Path) -
     assert isinstance(result.exception, InputError)
     assert "ci/keys/rebuilders" in result.exception.message
     assert "--rebuilder-key" in (result.exception.hint or "")
+
+
+def test_an_index_whose_times_have_no_zone_is_refused_and_not_compared() -> None:
+    times = '"published": "2026-11-01T00:00:00", "expires": "2026-12-01T00:00:00Z"'
+    with pytest.raises(TrustError, match=r"index\.json: published: .*timezone"):
+        parse_index(f'{{"serial": 1, {times}, "profiles": {{}}}}'.encode())

@@ -95,6 +95,18 @@ def test_a_poisoned_file_is_named_and_not_used(
     assert not [p for p in store.root.rglob("*") if p.suffix in (".part", ".shared")]
 
 
+@pytest.mark.timeout(20)
+def test_a_pipe_in_the_place_of_a_file_does_not_keep_a_build_waiting(
+    tmp_path: Path, mirror: dict[str, str], heard: Listener
+) -> None:
+    kept(tmp_path).parent.mkdir(parents=True)
+    os.mkfifo(kept(tmp_path))
+    store = machine(tmp_path, "one", (tmp_path / "shared").as_uri())
+    store.fetch(one(), mirror)
+    assert store.checked(FILE).read_bytes() == CONTENT
+    assert kept(tmp_path).read_bytes() == CONTENT, "it is replaced"
+
+
 def test_a_torn_upload_is_replaced(tmp_path: Path, mirror: dict[str, str]) -> None:
     kept(tmp_path).parent.mkdir(parents=True)
     kept(tmp_path).write_bytes(CONTENT[:1000])
