@@ -80,7 +80,7 @@ test: setup ## Run the linters and the whole test suite
 	@ci/test $(ARGS)
 test-long: setup ## Run the tests that take too long for the gate, and that need nothing else
 	@$(VENV)/bin/pytest -m long $(ARGS)
-test-registry: setup ## Test an OCI registry (docker-registry), S3 (moto), a token (SoftHSM2) and sigstore, fetched first
+test-registry: setup ## Test an OCI registry (docker-registry), S3 (moto), a token (SoftHSM2), sigstore and rsync, fetched first
 	@$(VENV)/bin/pytest -m registry tests/integration $(ARGS)
 lint: setup ## Run the linters alone
 	@ci/lint
