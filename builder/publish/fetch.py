@@ -3,7 +3,8 @@
 import contextlib
 import hashlib
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from builder.registry import Repository
 
 TIMEOUT = 30.0  # seconds without a byte
+SLOWEST = 1000  # bytes a second, on the average, once a transfer has lasted PATIENCE
+PATIENCE = 60.0  # seconds
 ATTEMPTS = 3
 MAX_REDIRECTS = 5
 
@@ -149,9 +152,25 @@ class Site:
                     return
                 if answer.status_code not in (200, 206):
                     raise MachineError(f"{url}: HTTP status {answer.status_code}")
-                yield from from_byte(answer.iter_raw(CHUNK), offset if answer.status_code == 200 else 0)
+                # as they come: a wait for a whole chunk would be one that nothing bounds
+                blocks = fast_enough(answer.iter_raw(), url)
+                yield from from_byte(blocks, offset if answer.status_code == 200 else 0)
         except httpx.HTTPError as e:
             raise MachineError(f"{url}: {type(e).__name__}: {e}".rstrip(": ")) from e
+
+
+def fast_enough(blocks: Iterable[bytes], url: str) -> Iterator[bytes]:
+    """The blocks, as long as a mirror does not hold a seat up by sending byte after byte.
+
+    Raises MachineError.
+    """
+    began, got = time.monotonic(), 0
+    for block in blocks:
+        got += len(block)
+        took = time.monotonic() - began
+        if took > PATIENCE and got < took * SLOWEST:
+            raise MachineError(f"{url}: only {got} bytes came in {took:.0f} s")
+        yield block
 
 
 def local_blocks(root: Path, name: str, offset: int) -> Iterator[bytes]:

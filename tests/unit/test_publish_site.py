@@ -1,12 +1,17 @@
 """Which addresses and names are taken of what is to be fetched?"""
 
+import contextlib
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from builder.cli import app
-from builder.errors import InputError, TrustError, UsageError
+from builder.errors import InputError, MachineError, TrustError, UsageError
+from builder.publish import fetch
 from builder.publish.fetch import Site
 from builder.publish.index import parse_index
 
@@ -56,3 +61,33 @@ def test_an_index_whose_times_have_no_zone_is_refused_and_not_compared() -> None
     times = '"published": "2026-11-01T00:00:00", "expires": "2026-12-01T00:00:00Z"'
     with pytest.raises(TrustError, match=r"index\.json: published: .*timezone"):
         parse_index(f'{{"serial": 1, {times}, "profiles": {{}}}}'.encode())
+
+
+class Drip(BaseHTTPRequestHandler):
+    """A mirror that never falls silent and never comes to an end."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        with contextlib.suppress(OSError):
+            while True:
+                self.wfile.write(b"x")
+                time.sleep(0.01)
+
+    def log_message(self, *words: object) -> None: ...
+
+
+@pytest.mark.timeout(20)
+def test_a_mirror_that_sends_byte_after_byte_does_not_hold_a_seat_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(fetch, "PATIENCE", 0.2)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Drip)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        slow = pytest.raises(MachineError, match=r"index\.json: only \d+ bytes came in")
+        with Site(f"http://127.0.0.1:{server.server_port}") as site, slow:
+            site.get("index.json", limit=1 << 20)
+    finally:
+        server.shutdown()
+        server.server_close()
