@@ -9,7 +9,7 @@ directory's content. So an archive has to be plain pax, as mkosi's and ours are.
 import re
 import tarfile
 from collections.abc import Mapping
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 from builder.errors import TrustError
 
@@ -24,6 +24,7 @@ NUMBERS = {
     "size": (124, 136),
 }  # places in a header
 OCTAL = re.compile(rb"[0-7]+[ \0]*")
+RECORD = re.compile(rb"([1-9][0-9]{0,8}) [^=\n\0]+=")
 KEYWORDS = re.compile(
     r"path|linkpath|size|uid|gid|uname|gname|mtime|atime|ctime|comment"
     r"|(?:SCHILY\.xattr|SCHILY\.acl|RHT\.security)\..+|GNU\.sparse\.(?:major|minor|name|realsize)"
@@ -56,7 +57,45 @@ def strict_header() -> type[tarfile.TarInfo]:
                 found.extended, cls.waiting = cls.waiting, 0
             return found
 
+        def _proc_pax(self, archive: Any) -> Any:
+            """Read as tarfile does; what it read of records has to be what others read, too."""
+            source = archive.fileobj
+            archive.fileobj = seen = FirstRead(source)
+            try:
+                found = super()._proc_pax(archive)  # type: ignore[misc]
+            finally:
+                archive.fileobj = source
+            if problem := records_problem(seen.data[: self.size]):
+                raise tarfile.ReadError(f"{found.name!r}: {problem}")
+            return found
+
     return StrictHeader
+
+
+class FirstRead:
+    """A stream that remembers what was read first: an extended header's records."""
+
+    def __init__(self, source: Any) -> None:
+        self.source, self.data = source, b""
+
+    def read(self, size: int) -> bytes:
+        block: bytes = self.source.read(size)
+        self.data = self.data or block
+        return block
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.source, name)
+
+
+def records_problem(data: bytes) -> str | None:
+    """Why these are not plain records ``LENGTH KEYWORD=VALUE``, each with a newline at its end."""
+    while data:
+        match = RECORD.match(data)
+        length = int(match[1]) if match else 0
+        if match is None or length <= match.end() or data[length - 1 : length] != b"\n":
+            return "a record of its extended header is malformed"
+        data = data[length:]
+    return None
 
 
 def header_problem(header: bytes) -> str | None:
