@@ -79,11 +79,13 @@ def test_a_disk_with_data_is_written_only_where_the_answers_name_just_that(desk:
 
 
 def published(desk: Desk, place: Path, key: Path) -> Path:
-    """The images in a published directory, and none on the stick."""
+    """The images in a published directory, and none on the stick or from an earlier session's pull."""
     root = place / "www"
     terms = Terms(os.fspath(key), [desk.key.public.read_bytes()])
     publish(root, [desk.project.dist / name for name in PROFILES], terms, tools=desk.tools)
     shutil.rmtree(desk.project.dist)
+    for name in PROFILES:  # what is the same there would not be fetched
+        shutil.rmtree(desk.project.cache / "dist" / name, ignore_errors=True)
     return root
 
 
