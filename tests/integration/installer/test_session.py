@@ -8,6 +8,7 @@ import pytest
 
 from builder.errors import ExitCode, InputError, TrustError
 from builder.installer.answers import Then
+from builder.project import cache_home
 from builder.provision.found import look
 from builder.publish.site import Terms, publish
 from builder.standin.server import serve
@@ -85,7 +86,7 @@ def published(desk: Desk, place: Path, key: Path) -> Path:
     publish(root, [desk.project.dist / name for name in PROFILES], terms, tools=desk.tools)
     shutil.rmtree(desk.project.dist)
     for name in PROFILES:  # what is the same there would not be fetched
-        shutil.rmtree(desk.project.cache / "dist" / name, ignore_errors=True)
+        shutil.rmtree(cache_home() / "dist" / name, ignore_errors=True)
     return root
 
 
