@@ -15,6 +15,7 @@ from builder.machine.shell import until
 Picture = Callable[[str], Path | None]
 FILTERED = "2"  # /proc/self/status, Seccomp: nspawn filters the system calls of all its processes
 RATE, LENGTH = 44100, 60
+ROUNDS = 3  # of a race, which is won by chance
 PLAY = (  # a tone of a minute, by a player with a name of its own (probe/sound.py: CLIENT)
     "runuser -u {user} -- env XDG_RUNTIME_DIR=/run/user/$(id -u {user}) setsid -f bash -c "
     "'python3 -c \"import math,struct,sys; "
@@ -140,20 +141,32 @@ class Trial:
         self.picture("the host's text console afterwards")
 
     def switch(self, stage: Stage, attacker: Side, control: Side) -> None:
-        """Go between the host's desktop and the container's while its root waits for the moment between."""
-        for side, into in self.sides(attacker, control):
-            self.seat.host.switch_to(insist=True)
-            stage.start("race", side.line("race"))
-            for _ in range(3):
-                self.container.switch_to(insist=True)
-                self.seat.host.switch_to(insist=True)
-            until(lambda: stage.said("race"), "the prober ends its race", timeout=60)
-            said = stage.said("race")[0]
-            picture = said.get("picture")
-            what = f"after {said['tried']} tries" if picture else said.get("said", "")
-            how = "open the card again and again, GETFB"
-            one = Try(how=how, outcome="done" if picture else "refused", said=what, picture=picture)
+        """Go between the host's desktop and the container's while its root waits for the moment between.
+
+        The control comes first: where the container wins, the host's X server may not get the card back.
+        """
+        for side, into in reversed(self.sides(attacker, control)):
+            for _ in range(ROUNDS):
+                one = self.race(stage, side)
+                if one.picture:
+                    break
             into["screen-switch"] = Attempt(tries=[one])
+
+    def race(self, stage: Stage, side: Side) -> Try:
+        """One round of it, which begins with the host's desktop drawn."""
+        self.container.switch_to(insist=True)
+        self.seat.host.switch_to(insist=True)
+        self.seat.machine.wait_for_screen(still=1.0)
+        stage.start("race", side.line("race"))
+        for _ in range(3):
+            self.container.switch_to(insist=True)
+            self.seat.host.switch_to(insist=True)
+        until(lambda: stage.said("race"), "the prober ends its race", timeout=60)
+        said = stage.said("race")[0]
+        picture = said.get("picture")
+        what = f"after {said['tried']} tries" if picture else said.get("said", "")
+        how = "open the card again and again, GETFB"
+        return Try(how=how, outcome="done" if picture else "refused", said=what, picture=picture)
 
     def alone(self, stage: Stage, attacker: Side, control: Side) -> None:
         stage.bring(12)
