@@ -200,7 +200,7 @@ def run_commands(pipeline: Pipeline, title: str, clone: Path, step: Mapping[str,
     output, log = clone / ".github-output", clone.with_suffix(".log")
     output.write_text("")
     ui.current().say(f"  {lines.strip()}")
-    env = {**os.environ, **pipeline.env, **more, "CI": "1", "GITHUB_OUTPUT": os.fspath(output)}
+    env = {**without_make(os.environ), **pipeline.env, **more, "CI": "1", "GITHUB_OUTPUT": os.fspath(output)}
     try:
         run(["bash", "-e", "-o", "pipefail", "-c", lines], env=env, cwd=clone, log_to=log)
     except ProgramError as e:
@@ -208,3 +208,13 @@ def run_commands(pipeline: Pipeline, title: str, clone: Path, step: Mapping[str,
     said = dict(line.split("=", 1) for line in output.read_text().splitlines() if "=" in line)
     if "id" in step:
         pipeline.outputs[step["id"]] = said
+
+
+def without_make(environment: Mapping[str, str]) -> dict[str, str]:
+    """Less what make(1) hands down: a job's make would take the ARGS of `make ci ARGS=--release` for its."""
+    given = re.findall(r"(?:^|(?<!\\)\s)(\w+)=", environment.get("MAKEFLAGS", ""))
+    return {
+        name: value
+        for name, value in environment.items()
+        if name not in (*given, "MFLAGS") and not name.startswith("MAKE")
+    }

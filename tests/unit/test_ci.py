@@ -302,6 +302,20 @@ def test_what_needs_a_job_that_was_left_out_is_left_out_too(checkout: Project, t
     assert [title for title, _ in took] == ["choose"]
 
 
+def test_what_make_was_given_for_the_whole_run_is_not_given_to_each_job(
+    checkout: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workflow, goals = tmp_path / "flow.yml", tmp_path / "goals.mk"
+    goals.write_text('all:\n\t@echo "$(ARGS)|$(SEAT)|$(OTHER)" >said\n')
+    steps = f"[{{uses: actions/checkout@0}}, {{run: 'make -f {goals} SEAT=demo && mv said $RESULT'}}]"
+    workflow.write_text(f"jobs: {{one: {{steps: {steps}}}}}")
+    monkeypatch.setenv("MAKEFLAGS", r" -- ARGS=--release PROFILES=work\ OTHER=private")
+    for name, value in (("ARGS", "--release"), ("PROFILES", "work OTHER=private"), ("OTHER", "kept")):
+        monkeypatch.setenv(name, value)
+    run_workflow(checkout, workflow, only=[], extra={"RESULT": str(tmp_path / "result")})
+    assert (tmp_path / "result").read_text() == "|demo|kept\n"
+
+
 def test_a_failing_step_ends_the_run_with_what_it_said(checkout: Project, tmp_path: Path) -> None:
     workflow = tmp_path / "flow.yml"
     workflow.write_text(
