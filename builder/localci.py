@@ -36,6 +36,8 @@ class Pipeline:
     top: Path
     """Clones, artifacts and logs; removed when all went well."""
     env: dict[str, str]
+    commit: str
+    """Which all jobs build, also where more is committed meanwhile."""
     ref: str = BRANCH
     secrets: dict[str, str] = field(default_factory=dict)
     times: list[tuple[str, float]] = field(default_factory=list)
@@ -95,7 +97,8 @@ def run_workflow(
     top = project.cache / "work" / "ci"
     remove_tree(top)
     (top / "artifacts").mkdir(parents=True)
-    pipeline = Pipeline(project, top, {**workflow.get("env", {}), **extra})
+    commit = run(["git", "-C", project.root, "rev-parse", "HEAD"], env=dict(os.environ)).text.strip()
+    pipeline = Pipeline(project, top, {**workflow.get("env", {}), **extra}, commit)
     if release:
         prepare_release(pipeline)
     left_out: set[str] = set()
@@ -184,6 +187,7 @@ def run_step(pipeline: Pipeline, title: str, clone: Path, step: Mapping[str, Any
     what = {key: pipeline.filled(str(value)) for key, value in step.get("with", {}).items()}
     if action == "actions/checkout":
         run(["git", "clone", "-q", pipeline.project.root, clone], env=dict(os.environ))
+        run(["git", "-C", clone, "checkout", "-q", "--detach", pipeline.commit], env=dict(os.environ))
     elif action == "actions/upload-artifact":
         shutil.copytree(clone / what["path"], pipeline.artifacts / what["name"], symlinks=True)
     elif action == "actions/download-artifact":
@@ -197,7 +201,7 @@ def run_commands(pipeline: Pipeline, title: str, clone: Path, step: Mapping[str,
     """Run a step's shell lines as GitHub does: ``bash -e -o pipefail``. Raises CheckFailed with its log."""
     lines = pipeline.filled(step["run"])
     more = {key: pipeline.filled(value) for key, value in step.get("env", {}).items()}
-    output, log = clone / ".github-output", clone.with_suffix(".log")
+    output, log = clone.with_suffix(".output"), clone.with_suffix(".log")  # a release wants it clean
     output.write_text("")
     ui.current().say(f"  {lines.strip()}")
     env = {**without_make(os.environ), **pipeline.env, **more, "CI": "1", "GITHUB_OUTPUT": os.fspath(output)}

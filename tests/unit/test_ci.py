@@ -302,6 +302,22 @@ def test_what_needs_a_job_that_was_left_out_is_left_out_too(checkout: Project, t
     assert [title for title, _ in took] == ["choose"]
 
 
+def test_every_job_has_a_clean_clone_of_the_commit_that_the_run_began_with(
+    checkout: Project, tmp_path: Path
+) -> None:
+    workflow = tmp_path / "flow.yml"
+    more = (
+        f"git -C {checkout.root} -c user.name=t -c user.email=t@example.org commit -q --allow-empty -m more"
+    )
+    job = (
+        "{uses: actions/checkout@0}, {run: 'git status --short >>$RESULT; git rev-parse HEAD >>$RESULT; %s'}"
+    )
+    workflow.write_text(f"jobs: {{one: {{steps: [{job % more}]}}, two: {{steps: [{job % 'true'}]}}}}")
+    run_workflow(checkout, workflow, only=[], extra={"RESULT": str(tmp_path / "result")})
+    first, second = (tmp_path / "result").read_text().splitlines()
+    assert first == second
+
+
 def test_what_make_was_given_for_the_whole_run_is_not_given_to_each_job(
     checkout: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
