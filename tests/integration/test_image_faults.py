@@ -45,9 +45,8 @@ def tiny(built: TinyProject) -> Iterator[TinyProject]:
     yield built
     assert results(built) == before, "an earlier result was touched"
     assert built.unfinished() == []
-    for path in (built.root / "profiles").iterdir():
-        if path not in profiles:
-            remove_tree(path)
+    for path in {*(built.root / "profiles").iterdir()} - profiles.keys():
+        remove_tree(path)
     for path, content in profiles.items():
         path.write_bytes(content)
 
