@@ -2,7 +2,7 @@
 
 They are read from the old filesystem through a decrypting ``read``, so that they lie nowhere in the clear
 but in the new filesystem's scratch file, and go on as members of the tar that it is made from: with owners,
-modes, times and hard links. Of extended attributes mkfs.ext4 takes file capabilities alone; debugfs sets the
+modes, times and hard links. Of extended attributes a Filler takes file capabilities alone; debugfs sets the
 others, ACLs among them, afterwards.
 """
 
@@ -16,10 +16,11 @@ from pathlib import Path, PurePosixPath
 
 from builder.errors import InputError
 from builder.tools import Tools
+from builder.volume.ext4fill import CAPABILITY
 from builder.volume.ext4inode import device_number, extended_attributes, modified
 from builder.volume.ext4read import Entry, Filesystem, Missing
 
-FROM_TAR = "security.capability"  # the one extended attribute that mkfs.ext4 takes from a tar
+FROM_TAR = CAPABILITY  # the one extended attribute that comes with the tar
 
 
 class Kept:

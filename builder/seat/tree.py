@@ -1,16 +1,19 @@
 """What goes into an environment's filesystem? Its image, less boot files, under the seat's own files."""
 
+import contextlib
 import io
 import tarfile
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from builder.errors import InputError
+from builder.volume.tarsink import BLOCK, number, padded, pax
 
-BLOCK = 512
 COPY = 1 << 20
+AHEAD = 4 << 20  # bytes that are unpacked at a time
 LEFT_OUT = ("boot/EFI", "boot/loader", "efi", "esp")  # contents belong on the ESP; the directories stay
 
 _LONG = b"LK"  # GNU: the next member's name, or link target, is this one's data
@@ -61,8 +64,7 @@ def write_tree(
     over = {path.relative_to(overlay).as_posix(): path for path in sorted(overlay.rglob("*"))}
     files = {name for name, path in over.items() if path.is_symlink() or not path.is_dir()}
     there = set()
-    with image.open("rb") as f:
-        stream = opened(image, f)
+    with opened(image) as stream:
         for member in members(stream, image):
             if member.name in files or left_out(member) or (kept and kept.covers(member.name)):
                 copy(stream, None, padded(member.size), image)
@@ -96,35 +98,59 @@ def left_out(member: Member) -> bool:
     return any(member.name.startswith(f"{folder}/") for folder in LEFT_OUT)
 
 
-def opened(image: Path, f: BinaryIO) -> Reader:
-    magic = f.read(4)
-    f.seek(0)
-    if magic != b"\x28\xb5\x2f\xfd":
-        return f
-    import zstandard
-
-    # several frames may follow each other (zstd with threads)
-    reader: Reader = zstandard.ZstdDecompressor().stream_reader(f, read_across_frames=True)
-    return Exactly(reader, image)
-
-
-class Exactly:
-    """Reads until there is as much as asked for or the end, and turns zstd's errors into ours."""
-
-    def __init__(self, reader: Reader, image: Path) -> None:
-        self._reader, self._image = reader, image
-
-    def read(self, size: int = -1, /) -> bytes:
+@contextlib.contextmanager
+def opened(image: Path) -> Iterator[Reader]:
+    """The tar in ``image``; a packed one is unpacked ahead of the reader, by another thread."""
+    with image.open("rb") as f:
+        magic = f.read(4)
+        f.seek(0)
+        if magic != b"\x28\xb5\x2f\xfd":
+            yield f
+            return
         import zstandard
 
-        parts = []
+        # several frames may follow each other (zstd with threads)
+        reader = zstandard.ZstdDecompressor().stream_reader(f, read_across_frames=True)
+        with ThreadPoolExecutor(1) as pool:
+            yield Ahead(reader, pool, image)
+
+
+class Ahead:
+    """Reads until there is as much as asked for or the end, and turns zstd's errors into ours."""
+
+    def __init__(self, reader: Reader, pool: Executor, image: Path) -> None:
+        self._reader, self._pool, self._image = reader, pool, image
+        self._piece, self._at = b"", 0
+        self._next: Future[bytes] | None = pool.submit(reader.read, AHEAD)
+
+    def read(self, size: int = -1, /) -> bytes:
+        end = self._at + size
+        if end <= len(self._piece):
+            found = self._piece[self._at : end]
+            self._at = end
+            return found
+        parts = [self._piece[self._at :]]
+        left = end - len(self._piece)
+        while left > 0 and (piece := self._following()):
+            parts.append(piece[:left])
+            self._piece, self._at = piece, min(left, len(piece))
+            left -= len(parts[-1])
+        if left > 0:
+            self._piece, self._at = b"", 0
+        return b"".join(parts)
+
+    def _following(self) -> bytes:
+        """The next piece; empty at the end."""
+        import zstandard
+
+        if self._next is None:
+            return b""
         try:
-            while size > 0 and (part := self._reader.read(size)):
-                parts.append(part)
-                size -= len(part)
+            piece = self._next.result()
         except zstandard.ZstdError as e:
             raise InputError(f"{self._image} is damaged: {e}", hint="build or fetch it again") from e
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        self._next = self._pool.submit(self._reader.read, AHEAD) if piece else None
+        return piece
 
 
 def members(stream: Reader, image: Path) -> Iterator[Member]:
@@ -159,28 +185,6 @@ def members(stream: Reader, image: Path) -> Iterator[Member]:
         text = name.decode(errors="surrogateescape").removeprefix("./").strip("/")
         yield Member(text, headers, size, kind == b"5")
         headers, name = b"", None
-
-
-def number(field: bytes) -> int:
-    """Octal, or base 256 where the first bit is set (GNU, for large files)."""
-    if field[0] & 0x80:
-        return int.from_bytes(field[1:], "big")
-    return int(field.strip(b" \0") or b"0", 8)
-
-
-def pax(data: bytes) -> dict[bytes, bytes]:
-    found, at = {}, 0
-    while at < len(data):
-        space = data.index(b" ", at)
-        end = at + int(data[at:space])
-        key, _, value = data[space + 1 : end - 1].partition(b"=")
-        found[key] = value
-        at = end
-    return found
-
-
-def padded(size: int) -> int:
-    return -(-size // BLOCK) * BLOCK
 
 
 def copy(stream: Reader, out: BinaryIO | None, size: int, image: Path) -> None:

@@ -1,23 +1,23 @@
 """How does a tar stream become an ext4 filesystem, and which of its blocks carry something?"""
 
-import fcntl
 import io
 import os
 import re
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 from builder.errors import InputError, SeatsmithError
-from builder.files import no_space_left, says_no_space
+from builder.files import no_space_left, no_space_named, says_no_space
 from builder.run import ProgramError
 from builder.tools import Tools
 from builder.ui import size_text
+from builder.volume.ext4fill import Filler
+from builder.volume.ext4layout import INODE_SIZE, NoRoom
+from builder.volume.tarsink import TarSink
 from builder.volume.xts import Range
 
 BLOCK = 4096
-PIPE = 1 << 20  # bytes; pipe(7)'s default of 64 KiB makes the two ends wait for each other
 LABEL_LENGTH = 16
 RESERVED_PERCENT = 1  # for root; the default of 5 % would be 11 GiB of a 230 GiB volume
 JOURNALS = ((1 << 30, 16), (8 << 30, 64), (64 << 30, 128))  # filesystem smaller than: MiB of journal
@@ -31,8 +31,9 @@ def make(
 ) -> None:
     """Make a filesystem of ``size`` bytes in the sparse file ``image`` from the tar that ``feed`` writes.
 
-    The result depends on the arguments and the tar alone. Inode tables stay unwritten beyond the inodes in
-    use, flagged so in the group descriptors (the kernel clears them after the first mount).
+    mkfs.ext4 makes it empty, and a Filler puts the files in. The result depends on the arguments and the tar
+    alone. Inode tables stay unwritten beyond the inodes in use, flagged so in the group descriptors (the
+    kernel clears them after the first mount).
 
     Raises InputError where the tree does not fit, MachineError where the disk is full below ``image``;
     whatever ``feed`` raises comes out as it is.
@@ -41,41 +42,23 @@ def make(
         f.truncate(size)
     options = f"hash_seed={hash_seed},lazy_itable_init=1,lazy_journal_init=0,nodiscard,root_owner=0:0"
     argv = ["mkfs.ext4", "-q", "-F", "-b", str(BLOCK), "-m", str(RESERVED_PERCENT), "-U", uuid, "-L", label]
-    argv += ["-J", f"size={journal_size(size)}", "-E", options, "-d", "-", os.fspath(image)]
-    reader, writer = os.pipe()
-    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, PIPE)
-    failure: list[BaseException] = []
-
-    def pump() -> None:
-        try:
-            with os.fdopen(writer, "wb", buffering=1 << 20) as pipe:
-                feed(pipe)
-        except BrokenPipeError:
-            pass  # mkfs.ext4 ended first, and says why
-        except BaseException as e:
-            failure.append(e)
-
-    thread = threading.Thread(target=pump, daemon=True)
-    thread.start()
+    argv += ["-I", str(INODE_SIZE), "-J", f"size={journal_size(size)}", "-E", options, os.fspath(image)]
     try:
-        tools.run(argv, stdin=reader, env={"SOURCE_DATE_EPOCH": str(epoch)})
+        tools.run(argv, env={"SOURCE_DATE_EPOCH": str(epoch)})
     except ProgramError as e:
-        os.close(reader)
-        thread.join()
-        if failure:
-            raise failure[0] from e
         if says_no_space(e.output):
             raise no_space_left(image) from e
-        if re.search("could not allocate", e.output, re.IGNORECASE):
-            raise InputError(
-                f"the tree for {label} has {size_text(tar_size(feed))}, more than its filesystem of "
-                f"{size_text(size)} has room for"
-            ) from e
-        raise InputError(f"mkfs.ext4 cannot unpack the tree for {label}:\n  {e.output.strip()}") from e
-    os.close(reader)
-    thread.join()
-    if failure:
-        raise failure[0]
+        raise
+    try:
+        with no_space_named(image), image.open("r+b", buffering=0) as f:
+            sink = TarSink(Filler(f.fileno(), epoch=epoch))
+            feed(cast("BinaryIO", sink))
+            sink.finish()
+    except NoRoom as e:
+        raise InputError(
+            f"the tree for {label} has {size_text(tar_size(feed))}, more than its filesystem of "
+            f"{size_text(size)} has room for"
+        ) from e
 
 
 class Counter(io.RawIOBase):
@@ -96,7 +79,7 @@ class Counter(io.RawIOBase):
 def tar_size(feed: Feed) -> int:
     """Bytes of the tar that ``feed`` writes."""
     counter = Counter()
-    with io.BufferedWriter(counter, PIPE) as out:
+    with io.BufferedWriter(counter) as out:
         feed(out)
     return counter.size
 
