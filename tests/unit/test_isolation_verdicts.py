@@ -75,8 +75,8 @@ def test_what_shared_leaves_open_is_kept_there_and_broken_in_strict() -> None:
     assert not result(row.id, REFUSED, REFUSED, strict=False).kept(row)
 
 
-def test_strict_promises_everything_but_what_comes_with_a_terminal_and_a_card() -> None:
-    known = {"vt-own", "vt-other", "shift-keys", "screen-switch", "text-picture"}
+def test_strict_promises_everything_but_to_keep_the_terminal() -> None:
+    known = {"vt-own", "vt-other"}
     assert {row.id for row in ROWS if row.strict is Promise.OPEN} == known
 
 

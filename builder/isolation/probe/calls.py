@@ -6,6 +6,7 @@ Numbers of system calls are those of x86-64 (arch/x86/entry/syscalls/syscall_64.
 import contextlib
 import ctypes
 import errno
+import mmap
 import os
 import tempfile
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+SYS_IOCTL = 16
 SYS_SHMGET, SYS_SHMAT, SYS_PTRACE, SYS_SYSLOG = 29, 30, 101, 103
 SYS_MOUNT, SYS_IOPL, SYS_INIT_MODULE = 165, 172, 175
 SYS_ADD_KEY, SYS_KEYCTL, SYS_UNSHARE = 248, 250, 272
@@ -104,6 +106,26 @@ def syscall(number: int, *words: int | ctypes.Array[ctypes.c_char] | None) -> in
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
     return result
+
+
+# push rbx; mov eax, 54 (ioctl of syscall_32.tbl); mov ebx, edi; mov ecx, esi; int 0x80; pop rbx; ret
+IOCTL_32 = bytes.fromhex("53 b8 36 00 00 00 89 fb 89 f1 cd 80 5b c3")
+MAP_32BIT = 0x40  # asm/mman.h: the address fits into what such a call can pass
+
+
+def call_as_32_bit(fd: int, request: int, buffer: bytearray) -> None:
+    """ioctl(2) as 32-bit programs call it. Raises OSError as Python's own does."""
+    kind = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_32BIT
+    page = mmap.mmap(-1, mmap.PAGESIZE, kind, mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
+    page[: len(IOCTL_32)] = IOCTL_32
+    place = len(page) // 2
+    page[place : place + len(buffer)] = bytes(buffer)
+    address = ctypes.addressof(ctypes.c_char.from_buffer(page))
+    function = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_uint, ctypes.c_uint)(address)
+    result = function(fd, request, address + place)
+    buffer[:] = page[place : place + len(buffer)]
+    if result < 0:
+        raise OSError(-result, os.strerror(-result))
 
 
 def text(value: str) -> ctypes.Array[ctypes.c_char]:

@@ -11,11 +11,11 @@ import mmap
 import os
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from .calls import Absent, Refused
+from .calls import SYS_IOCTL, Absent, Refused, call_as_32_bit, syscall
 from .nodes import opened
 
 SET_MASTER, DROP_MASTER = 0x641E, 0x641F
@@ -36,10 +36,46 @@ def request(number: int, layout: struct.Struct) -> int:
     return 3 << 30 | layout.size << 16 | 0x64 << 8 | number
 
 
-def ask(fd: int, number: int, layout: struct.Struct, *values: int | bytes) -> tuple[int, ...]:
+Call = Callable[[int, int, bytearray], object]
+
+
+def ask(
+    fd: int, number: int, layout: struct.Struct, *values: int | bytes, call: Call = fcntl.ioctl
+) -> tuple[int, ...]:
     buffer = bytearray(layout.pack(*values))
-    fcntl.ioctl(fd, request(number, layout), buffer)
+    call(fd, request(number, layout), buffer)
     return layout.unpack(buffer)
+
+
+def of_another_type(fd: int, request: int, buffer: bytearray) -> None:
+    """As a request to a terminal; the card's driver does not look at the type."""
+    fcntl.ioctl(fd, request & ~0xFF00 | 0x54 << 8, buffer)
+
+
+def larger(fd: int, request: int, buffer: bytearray) -> None:
+    """With more data than the request has; the kernel takes what it needs."""
+    more = buffer + bytes(64)
+    fcntl.ioctl(fd, request & ~(0x3FFF << 16) | len(more) << 16, more)
+    buffer[:] = more[: len(buffer)]
+
+
+def with_upper_bits(fd: int, request: int, buffer: bytearray) -> None:
+    """As a number of 64 bits, of which the kernel takes the lower half."""
+    syscall(SYS_IOCTL, fd, 1 << 32 | request, (ctypes.c_char * len(buffer)).from_buffer(buffer))
+
+
+def as_32_bit(fd: int, request: int, buffer: bytearray) -> None:
+    """By the system call of 32-bit programs."""
+    call_as_32_bit(fd, request, buffer)
+
+
+DISGUISES: tuple[tuple[str, Call], ...] = (
+    ("GETFB", fcntl.ioctl),
+    ("GETFB of another type", of_another_type),
+    ("GETFB with more data", larger),
+    ("GETFB by a number of 64 bits", with_upper_bits),
+    ("GETFB by a 32-bit program's call", as_32_bit),
+)
 
 
 @dataclass(frozen=True)
@@ -90,8 +126,8 @@ def on_screen(fd: int) -> int:
     return found[0]
 
 
-def getfb(fd: int, number: int) -> Picture:
-    _, width, height, pitch, _, _, handle = ask(fd, 0xAD, FB, number, *(0,) * 6)
+def getfb(fd: int, number: int, call: Call = fcntl.ioctl) -> Picture:
+    _, width, height, pitch, _, _, handle = ask(fd, 0xAD, FB, number, *(0,) * 6, call=call)
     return with_memory(Picture(number, width, height, pitch, handle))
 
 
@@ -150,7 +186,7 @@ def new_name(fd: int) -> int:
     return ask(fd, 0x0A, FLINK, handle, 0)[1]
 
 
-def open_names(fd: int, names: Iterator[int] | range) -> str:
+def open_names(fd: int, names: Iterable[int]) -> str:
     """Ask for buffers of others by their names."""
     last: OSError | None = None
     for name in names:

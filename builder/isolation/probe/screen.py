@@ -1,5 +1,6 @@
 """Which rows are about the screen: pictures, mastership, the old framebuffer, display servers?"""
 
+import errno
 import fcntl
 import os
 import socket
@@ -17,14 +18,18 @@ X_SETUP = (
     b"l\0\x0b\0\0\0\0\0\0\0\0\0"  # X11 protocol, "Connection Setup": byte order, version 11.0, no authority
 )
 NAMES = range(1, 64)
+PICTURES = range(1, 512)  # numbers of framebuffers, modes and all else that is on a card
 RACE = 25.0  # seconds
+
+
+Getter = Callable[[int, int], drm.Picture]
 
 
 def taken(read: Callable[[int], bytes]) -> Callable[[], object]:
     return lambda: with_fd(drm.card(), read)
 
 
-def by(get: Callable[[int, int], drm.Picture]) -> Callable[[int], bytes]:
+def by(get: Getter) -> Callable[[int], bytes]:
     def read(fd: int) -> bytes:
         picture = get(fd, drm.on_screen(fd))
         return drm.png(picture, drm.mapped(fd, picture))
@@ -74,7 +79,7 @@ def screen_names(notes: Notes, context: Context) -> None:
     notes.attempt(
         f"GEM_OPEN of the name {name or 'that the host has'}, and of 1 to 63",
         lambda: with_fd(
-            drm.card(), lambda fd: drm.open_names(fd, iter([*names, *([] if context.host else NAMES)]))
+            drm.card(), lambda fd: drm.open_names(fd, [*names, *([] if context.host else NAMES)])
         ),
     )
 
@@ -102,7 +107,43 @@ def framebuffer(notes: Notes, context: Context) -> None:
 
 def text_picture(notes: Notes, context: Context) -> None:
     """Read the picture of the host's text console from the graphics card."""
-    notes.attempt("open the card while no desktop has it, GETFB", taken(by(drm.getfb)), picture=True)
+    for how, get in getters():
+        if notes.attempt(f"open the card while no desktop has it, {how}", taken(by(get)), picture=True):
+            return
+
+
+def screen_behind(notes: Notes, context: Context) -> None:
+    """Read what others have drawn while it is the card's master itself: every picture has a number."""
+    for how, get in getters():
+        if notes.attempt(f"{how} of 1 to {PICTURES[-1]}", taken(partial(behind, get=get)), picture=True):
+            return
+    name = context.victim.get("flink", 0)
+    notes.attempt(
+        f"GEM_OPEN of the name {name or 'that the host has'}",
+        lambda: with_fd(drm.card(), lambda fd: drm.open_names(fd, [name] if name else [])),
+    )
+
+
+def getters() -> Iterator[tuple[str, Getter]]:
+    """All ways to ask for a framebuffer, with their names."""
+    for how, call in drm.DISGUISES:
+        yield how, partial(drm.getfb, call=call)
+    yield "GETFB2", drm.getfb2
+
+
+def behind(fd: int, get: Getter) -> bytes:
+    """The first picture that is not on screen, and not blank."""
+    seen, last = drm.shown(fd), OSError(errno.ENOENT, "there is none")
+    for number in PICTURES:
+        try:
+            if number not in seen:
+                picture = get(fd, number)
+                return drm.png(picture, drm.mapped(fd, picture))
+        except Refused as e:
+            last = OSError(0, str(e))
+        except OSError as e:
+            last = last if e.errno == errno.ENOENT else e
+    raise last
 
 
 # --- display servers

@@ -1,0 +1,111 @@
+"""Starts a program that may not ask the kernel for certain things, and nor may any that it starts.
+
+``python3 -m broker.confine PROGRAM [ARGUMENT …]`` becomes PROGRAM. For strict containers that is
+systemd-nspawn, which can refuse whole system calls; what is refused here are requests of ioctl(2), by which
+a container that owns its terminal and its turn at the graphics card would learn of others. The rules are
+seccomp(2)'s, made by libseccomp, and hold for 32-bit programs, too.
+"""
+
+import ctypes
+import errno
+import os
+import platform
+import sys
+from dataclasses import dataclass
+
+LIBRARY = "libseccomp.so.2"
+# seccomp.h of libseccomp: actions, attributes of a filter, ways to compare
+ALLOW, REFUSE = 0x7FFF0000, 0x00050000
+NO_NEW_PRIVILEGES = 3
+MASKED_EQUAL = 7
+OTHER_ABIS = {"x86_64": (b"x86", b"x32"), "aarch64": (b"arm",)}
+
+WRITES = 1 << 30  # _IOC_WRITE: the kernel reads the argument (asm-generic/ioctl.h)
+NUMBER = 0xFF  # _IOC_NR
+WHOLE = 0xFFFFFFFF
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Requests whose bits under ``mask`` are ``value`` fail with ``error``."""
+
+    mask: int
+    value: int
+    error: int
+
+
+def of_graphics(number: int, *, but: int = 0) -> list[Rule]:
+    """Requests to a graphics card, all but one. The kernel tells them apart by this number alone, whatever
+    type and size the caller names (drm_ioctl.c); without WRITES it reads no argument."""
+    fixed = WRITES | NUMBER
+    refused = WRITES | number
+    if not but:
+        return [Rule(fixed, refused, errno.EACCES)]
+    # all that differ from it in at least one of the other bits
+    others = [1 << bit for bit in range(32) if not fixed >> bit & 1]
+    return [Rule(fixed | bit, refused | (~but & bit), errno.EACCES) for bit in others]
+
+
+# DRM's master is given the memory of every framebuffer by its number, whoever drew it (GETFB, GETFB2:
+# drm_framebuffer.c), and buffers by names that are the same for all (GEM_OPEN: drm_gem.c). The last has the
+# number of FIEMAP of cp(1) and dpkg(1), which the kernel answers before it looks for a card (fs/ioctl.c).
+GETFB, GETFB2, GEM_OPEN, FIEMAP = 0xAD, 0xCE, 0x0B, 0xC020660B
+# Any terminal tells which modifier keys are held, on whichever terminal that is (ioctl_console(2)).
+TIOCLINUX = 0x541C
+RULES = (
+    *of_graphics(GETFB),
+    *of_graphics(GETFB2),
+    *of_graphics(GEM_OPEN, but=FIEMAP),
+    Rule(WHOLE, TIOCLINUX, errno.EPERM),
+)
+
+
+class Comparison(ctypes.Structure):
+    """struct scmp_arg_cmp."""
+
+    _fields_ = (
+        ("argument", ctypes.c_uint),
+        ("way", ctypes.c_int),
+        ("mask", ctypes.c_uint64),
+        ("value", ctypes.c_uint64),
+    )
+
+
+def confine() -> None:
+    """Lay the rules on this process. Raises OSError where the kernel or libseccomp has none."""
+    library = ctypes.CDLL(LIBRARY)
+    library.seccomp_init.restype = ctypes.c_void_p
+    rules = ctypes.c_void_p(library.seccomp_init(ctypes.c_uint32(ALLOW)))
+
+    def ask(name: str, *words: object) -> None:
+        result = getattr(library, name)(rules, *words)
+        if result:
+            raise OSError(-result, f"{name}: {os.strerror(-result)}")
+
+    # set-uid programs have to work in the container, and the host's root may do without this
+    ask("seccomp_attr_set", NO_NEW_PRIVILEGES, ctypes.c_uint32(0))
+    for abi in OTHER_ABIS[platform.machine()]:
+        ask("seccomp_arch_add", ctypes.c_uint32(library.seccomp_arch_resolve_name(abi)))
+    ioctl = library.seccomp_syscall_resolve_name(b"ioctl")
+    for rule in RULES:
+        comparison = Comparison(1, MASKED_EQUAL, rule.mask, rule.value)
+        action = ctypes.c_uint32(REFUSE | rule.error)
+        ask("seccomp_rule_add_array", action, ioctl, ctypes.c_uint(1), ctypes.byref(comparison))
+    ask("seccomp_load")
+    library.seccomp_release(rules)
+
+
+def main(argv: list[str]) -> int:
+    if platform.machine() not in OTHER_ABIS:
+        print(f"nobody knows the system calls of {platform.machine()} here", file=sys.stderr)
+        return 1
+    try:
+        confine()
+        os.execvp(argv[1], argv[1:])
+    except OSError as e:
+        print(f"{argv[1]} is not started, as it could not be confined: {e}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))

@@ -1,0 +1,93 @@
+"""Which requests does the filter of strict containers refuse, in whatever shape, and what passes?"""
+
+import errno
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from builder.broker.confine import FIEMAP, RULES
+from builder.isolation.probe import drm
+
+ROOT = Path(__file__).parents[2]
+# As a child, since a filter stays; without new privileges, so that it needs no root (seccomp(2)).
+CHILD = """
+import ctypes, errno, json, os, sys
+from builder.broker.confine import confine
+from builder.isolation.probe import drm
+ctypes.CDLL(None).prctl(38, 1, 0, 0, 0)
+confine()
+said = {}
+for request in map(int, sys.argv[1:]):
+    for name, call in drm.DISGUISES:
+        try:
+            with open(os.devnull) as file:
+                call(file.fileno(), request, bytearray(64))
+            said[f"{request} {name}"] = "done"
+        except OSError as e:
+            said[f"{request} {name}"] = errno.errorcode[e.errno]
+print(json.dumps(said))
+"""
+NOT_A_CARD = "ENOTTY"  # what /dev/null answers to what reaches it
+
+
+def asked(*requests: int) -> dict[str, str]:
+    words = [sys.executable, "-c", CHILD, *map(str, requests)]
+    result = subprocess.run(words, capture_output=True, text=True, cwd=ROOT)
+    assert result.returncode == 0, result.stderr
+    found: dict[str, str] = json.loads(result.stdout)
+    return found
+
+
+def test_pictures_of_others_are_refused_in_every_shape_of_the_request() -> None:
+    requests = (
+        drm.request(0xAD, drm.FB),  # DRM_IOCTL_MODE_GETFB
+        drm.request(0xCE, drm.FB2),  # DRM_IOCTL_MODE_GETFB2
+        drm.request(0x0B, drm.OPEN),  # DRM_IOCTL_GEM_OPEN
+        1 << 30 | 4 << 16 | 0x64 << 8 | 0xAD,  # without an answer: handles can be guessed
+    )
+    said = asked(*requests)
+    assert len(said) == len(requests) * len(drm.DISGUISES)
+    assert set(said.values()) == {"EACCES"}
+
+
+def test_what_desktops_ask_of_a_card_passes() -> None:
+    requests = (
+        *(drm.SET_MASTER, drm.DROP_MASTER),
+        *(drm.request(0xA0, drm.RESOURCES), drm.request(0xA1, drm.CRTC), drm.request(0xB2, drm.DUMB)),
+        *(drm.request(0x2D, drm.PRIME), drm.request(0x0A, drm.FLINK), drm.request(0xAE, drm.FB)),
+    )
+    plain = {said for name, said in asked(*requests).items() if name.endswith(" GETFB")}
+    assert plain == {NOT_A_CARD}
+
+
+def test_copying_programs_may_ask_for_extents_and_terminals_be_flushed() -> None:
+    said = asked(FIEMAP, 0x540B, 0x5401)
+    assert said[f"{FIEMAP} GETFB"] == errno.errorcode[errno.EOPNOTSUPP]  # /dev/null has no extents
+    assert said[f"{FIEMAP} GETFB of another type"] == "EACCES"
+    assert said[f"{0x540B} GETFB"] == said[f"{0x5401} GETFB"] == NOT_A_CARD
+
+
+def test_no_terminal_tells_of_modifier_keys() -> None:
+    assert asked(0x541C)[f"{0x541C} GETFB"] == "EPERM"
+
+
+@pytest.mark.parametrize("bit", [bit for bit in range(32) if bit != 30 and bit > 7])
+def test_only_the_one_request_for_extents_is_let_through(bit: int) -> None:
+    def refused(request: int) -> bool:
+        return any(request & rule.mask == rule.value for rule in RULES)
+
+    assert not refused(FIEMAP)
+    assert refused(FIEMAP ^ 1 << bit)
+
+
+def test_a_program_is_not_started_where_the_filter_cannot_be_laid(tmp_path: Path) -> None:
+    program = "import builder.broker.confine as c; c.LIBRARY = 'nothing.so'; c.main(['', 'touch', 'ran'])"
+    words = [sys.executable, "-c", program]
+    environment = {"PYTHONPATH": os.fspath(ROOT), "PATH": os.environ["PATH"]}
+    result = subprocess.run(words, capture_output=True, text=True, env=environment, cwd=tmp_path)
+    assert "touch is not started, as it could not be confined: nothing.so" in result.stderr
+    assert not (tmp_path / "ran").exists()
