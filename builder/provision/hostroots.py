@@ -30,6 +30,8 @@ AFTER = (
     ["systemctl", "daemon-reload"],
     ["udevadm", "control", "--reload"],
     ["systemd-tmpfiles", "--create"],
+    ["networkctl", "reload"],
+    ["systemctl", "try-reload-or-restart", "systemd-resolved.service"],
 )
 
 

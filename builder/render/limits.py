@@ -11,7 +11,7 @@ from builder.profile.model import Privileges
 # Capabilities in its own user namespace without which a whole desktop came up.
 DROPPED = (
     *("audit_control", "audit_write", "dac_read_search", "ipc_owner", "lease", "linux_immutable", "mknod"),
-    *("net_broadcast", "sys_nice", "sys_ptrace", "sys_resource", "sys_tty_config"),
+    *("net_broadcast", "net_raw", "sys_nice", "sys_ptrace", "sys_resource", "sys_tty_config"),
 )
 # System calls that no desktop was seen to need, each with a history of holes in the kernel.
 REFUSED = (

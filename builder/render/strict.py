@@ -5,6 +5,7 @@ while its terminal is active. The programs are builder/broker/, which the bundle
 """
 
 import json
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
@@ -20,12 +21,30 @@ from builder.render.templates import render_tree, template_root, write_file, wri
 FIRST_UID, UIDS = 524288, 65536
 PROGRAM = "usr/lib/seatsmith/broker"
 BROKER = "seatsmith-broker.service"
+NETWORK = "/etc/seatsmith/network"
+CARD = "host0"  # nspawn names it
 MOST_INPUTS = len(FIXED) + MOST_TOUCH
 
 
 def uid_base(profile: Profile) -> int:
     """The first of the container's user ids on its host: no two environments of a seat share a terminal."""
     return FIRST_UID + (profile.display.vt - 2) * UIDS
+
+
+@dataclass(frozen=True)
+class Cable:
+    """The addresses at both ends of a container's network cable, which has a network of its own."""
+
+    host: str
+    container: str
+    prefix: int = 30
+
+
+def cable(profile: Profile) -> Cable:
+    """Fixed addresses, since DHCP needs raw sockets. 198.18.0.0/15 is for tests between networks (RFC 2544),
+    so that no LAN has it; no two environments of a seat share a terminal."""
+    network = f"198.18.{profile.display.vt}"
+    return Cable(f"{network}.1", f"{network}.2")
 
 
 def devices_unit(profile: Profile) -> str:
@@ -43,6 +62,11 @@ def strict_access(profile: Profile) -> DeviceAccess:
         binds.append(Bind(f"{place}/dri", "/dev/dri"))
     if profile.devices.input:
         binds.append(Bind(f"{place}/input", "/dev/input"))
+    binds.append(
+        Bind(
+            f"{NETWORK}/{profile.machine}.network", f"/run/systemd/network/10-{CARD}.network", read_only=True
+        )
+    )
     for node in profile.devices.extra:
         binds.append(Bind(f"{place}/extra/{node.removeprefix('/dev/').replace('/', '-')}", node))
     forwarder = (f"seatsmith-udev-forward@{profile.machine}.service",) if profile.devices.gpu else ()
@@ -81,6 +105,8 @@ def render_strict(profile: Profile, dest: Path, *, host_user: str) -> None:
         "sound": profile.audio.server is not AudioServer.NONE,
         "microphone": profile.audio.microphone,
         "host_user": host_user,
+        "cable": cable(profile),
+        "card": CARD,
     }
     render_tree(template_root() / "strict", dest, values)
     if values["sound"]:

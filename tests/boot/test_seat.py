@@ -27,6 +27,7 @@ CHECKS = (  # all that this seat can be asked, but for those that take a minute 
     "keyboard-on-own-terminal",
     "monitor",
     "name-on-screen",
+    "names",
     "network",
     "new-keyboard",
     "no-new-devices",

@@ -1,5 +1,6 @@
 """builder.render.strict: what does a container with ``isolation: strict`` get, and what not?"""
 
+import ipaddress
 import itertools
 import re
 import sys
@@ -15,7 +16,7 @@ from builder.render import render_host_bundle
 from builder.render import strict as strict_mode
 from builder.render.access import Bind
 from builder.render.devices import device_access
-from builder.render.strict import FIRST_UID, UIDS, uid_base
+from builder.render.strict import FIRST_UID, UIDS, cable, uid_base
 from tests.support.render import picture, profile, shared, without_programs
 
 HIGHEST_OF_CONTAINERS = 1879048191  # systemd.io/UIDS-GIDS
@@ -89,16 +90,46 @@ def test_the_container_lives_in_a_user_namespace_and_nothing_is_chowned(tmp_path
 def test_capabilities_that_no_desktop_needs_are_dropped(tmp_path: Path) -> None:
     text = (bundle(tmp_path) / "etc/systemd/nspawn/work.nspawn").read_text()
     dropped = re.findall(r"^DropCapability=(.*)$", text, re.M)[0].split()
-    assert {"CAP_MKNOD", "CAP_SYS_PTRACE", "CAP_SYS_TTY_CONFIG", "CAP_DAC_READ_SEARCH"} <= set(dropped)
+    assert {
+        "CAP_MKNOD",
+        "CAP_NET_RAW",
+        "CAP_SYS_PTRACE",
+        "CAP_SYS_TTY_CONFIG",
+        "CAP_DAC_READ_SEARCH",
+    } <= set(dropped)
     assert "CAP_SYS_ADMIN" not in dropped  # systemd mounts
-    assert "CAP_NET_RAW" not in dropped  # DHCP
     assert "CAP_SYS_BOOT" not in dropped  # a container that restarts would only end
 
 
 def test_nothing_of_the_hosts_own_devices_is_bound() -> None:
     sources = [bind.source for bind in device_access(strict(devices={"extra": ["/dev/video0"]})).binds]
-    assert sources
-    assert all(source.startswith("/run/seatsmith/devices/work/") for source in sources)
+    assert "/etc/seatsmith/network/work.network" in sources
+    devices = [source for source in sources if not source.startswith("/etc/seatsmith/network/")]
+    assert devices
+    assert all(source.startswith("/run/seatsmith/devices/work/") for source in devices)
+
+
+def test_both_ends_of_the_cable_are_in_one_network_that_no_other_terminal_has(tmp_path: Path) -> None:
+    tree = bundle(tmp_path)
+    files = ("etc/systemd/network/50-seat-ve-work.network", "etc/seatsmith/network/work.network")
+    host, container = ((tree / name).read_text() for name in files)
+    ends = [re.findall(r"^Address=(.*)$", text, re.M)[0] for text in (host, container)]
+    networks = {ipaddress.ip_interface(end).network for end in ends}
+    assert len(set(ends)) == 2
+    assert len(networks) == 1
+    assert ends[0].partition("/")[0] in re.findall(r"^Gateway=(.*)$", container, re.M)
+    assert "DHCP=" not in host + container
+    third = cable(strict("third", display={"vt": 9}))
+    assert ipaddress.ip_interface(f"{third.host}/{third.prefix}").network not in networks
+
+
+def test_the_host_answers_where_the_container_asks_for_names(tmp_path: Path) -> None:
+    tree = bundle(tmp_path)
+    asks = (tree / "etc/seatsmith/network/work.network").read_text()
+    answers = (tree / "etc/systemd/resolved.conf.d/50-seatsmith-work.conf").read_text()
+    server = re.findall(r"^DNS=(.*)$", asks, re.M)
+    assert server
+    assert server == re.findall(r"^DNSStubListenerExtra=(.*)$", answers, re.M)
 
 
 def test_tty0_is_the_containers_own_terminal() -> None:
@@ -119,7 +150,12 @@ def test_the_real_input_devices_may_not_be_opened(tmp_path: Path) -> None:
 def test_devices_that_the_profile_withholds_are_neither_bound_nor_allowed_nor_made(tmp_path: Path) -> None:
     tree = bundle(tmp_path, devices={"gpu": False, "input": False})
     access = device_access(strict(devices={"gpu": False, "input": False}))
-    assert [bind.target for bind in access.binds] == ["/dev/tty8", "/dev/tty0", "/run/udev/data"]
+    assert [bind.target for bind in access.binds] == [
+        "/dev/tty8",
+        "/dev/tty0",
+        "/run/udev/data",
+        "/run/systemd/network/10-host0.network",
+    ]
     assert access.allow == ("/dev/tty8",)
     unit = (tree / "etc/systemd/system/seatsmith-devices@work.service.d/50-seatsmith.conf").read_text()
     assert "drm" not in unit

@@ -12,6 +12,14 @@ SERVE = (
     "setsid -f timeout 60 /usr/bin/python3 -c 'import socket; "
     's=socket.create_server(("{address}",{port})); c=s.accept()[0]; c.sendall(b"hello\\n")\' >/dev/null 2>&1'
 )
+# Asks the DNS server at the other end of the cable for the host's own name, and prints how many answers came
+# (RFC 1035, 4.1: one question of class IN for an address).
+ASK_FOR_NAME = (
+    "/usr/bin/python3 -c 'import socket; s=socket.socket(type=socket.SOCK_DGRAM); s.settimeout(10); "
+    'name=b"{name}"; head=bytes([0,1,1,0,0,1,0,0,0,0,0,0,len(name)]); '
+    's.sendto(head+name+bytes([0,0,1,0,1]), ("{server}",53)); '
+    "print(s.recv(512)[7])'"
+)
 EVENT_NODES = "ls -d /dev/input/event*"
 TRY_PROBES = (  # prints those that open, and then all
     "for n in probe-*; do if ( exec 9<$n ) 2>/dev/null; then echo $n; fi; done; echo tried probe-*"
@@ -97,3 +105,15 @@ def test_network(seat: SeatInTest, evidence: Evidence) -> None:
     said = guest.wait_until_succeeds(read, timeout=30)
     assert said.strip() == "hello"
     evidence.note(f"the container reached the host at {gateway}")
+
+
+@pytest.mark.check("The host answers a strict container that asks for names")
+@pytest.mark.needs("network", "strict")
+@pytest.mark.defect("host", "systemctl stop systemd-resolved.service")
+def test_names(seat: SeatInTest) -> None:
+    guest = seat.guest.shell
+    server = guest.succeed("ip -4 route show default dev host0").split()[2]
+    assert server in guest.succeed("resolvectl dns host0"), "the container does not ask the host"
+    name = seat.host.shell.succeed("cat /proc/sys/kernel/hostname").strip()
+    said = guest.wait_until_succeeds(ASK_FOR_NAME.format(name=name, server=server), timeout=30)
+    assert int(said) > 0, f"the host did not find its own name {name}"
