@@ -16,8 +16,8 @@ from builder.files import file_digest
 from builder.outputs.record import image_files, main_image
 from builder.outputs.verify import read_json
 from builder.outputs.write import MANIFEST
-from builder.publish.fetch import Site
 from builder.publish.index import Delta, Release
+from builder.publish.transfer import Transfer
 from builder.run import Arg, ProgramError, run
 from builder.tools import Tools, ensure_tools
 
@@ -107,31 +107,19 @@ def compress(tools: Tools, tar: Path, image: Path, level: int) -> None:
         )
 
 
-def apply_delta(
-    site: Site,
-    release: Release,
-    name: str,
-    current: Path,
-    target: Path,
-    sha256: str,
-    meter: ui.Meter,
-    *,
-    most: int,
-    tools: Tools | None = None,
-) -> bool:
-    """Make ``target`` from the image in ``current`` and a patch; False where that does not come off.
+def apply_delta(transfer: Transfer, target: Path, sha256: str, *, most: int) -> bool:
+    """Make ``target`` from the image that the seat has and a patch; False where that does not come off.
 
     ``most`` is how many bytes the unpacked archive may have.
     """
-    delta = usable(release, current)
-    if delta is None:
+    current, tools = transfer.current, transfer.tools
+    delta = usable(transfer.release, current) if current else None
+    if current is None or delta is None:
         return False
-    tools = tools or ensure_tools()
     try:
         with tempfile.TemporaryDirectory(prefix=".delta-", dir=target.parent.parent) as scratch:
             packed, old_tar, new_tar = (Path(scratch) / n for n in ("packed", "old", "new"))
-            where = f"{name}/extra/{delta.file}"
-            site.download(where, packed, sha256=delta.sha256, size=delta.size, limit=delta.size, meter=meter)
+            transfer.fetch_patch(delta, packed)
             expand(tools, main_image(image_files(current)), old_tar)
             unpack_patch(tools, packed, old_tar, new_tar, most=most)
             made = Path(scratch) / "image"

@@ -17,6 +17,7 @@ from builder.outputs.write import MANIFEST, PROVENANCE
 from builder.publish.fetch import Site
 from builder.publish.freshness import check_freshness
 from builder.publish.pull import fetch_index, fetch_papers
+from builder.publish.transfer import Transfer
 from builder.tools import Tools
 
 
@@ -60,7 +61,8 @@ def signed_papers(
         with Site(where) as site, ui.current().step(f"Fetching what is said of {name}") as meter:
             index = fetch_index(site, keys, tools)
             check_freshness(index)
-            fetch_papers(site, index.find(name, version), name, place, keys, tools, meter)
+            release = index.find(name, version)
+            fetch_papers(Transfer(site, release, name, None, meter, tools), place, keys)
     report = checked_papers(place, name, keys, tools)
     locks = [n for n in report.digests if n.endswith(LOCK_SUFFIX)]
     if len(locks) != 1:

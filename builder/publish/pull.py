@@ -27,6 +27,7 @@ from builder.outputs.statement import LIMIT as STATEMENT_LIMIT
 from builder.outputs.statement import SignedStatement, rebuilders, require_rebuilders
 from builder.outputs.verify import JSON_LIMIT, Report, read_json, verify_directory
 from builder.outputs.write import MANIFEST, PROVENANCE
+from builder.publish.delta import apply_delta
 from builder.publish.fetch import Site, kept_parts
 from builder.publish.freshness import check_freshness, check_rollback, read_state, remember
 from builder.publish.index import INDEX, INDEX_SIGNATURE, Index, Release, parse_index
@@ -34,6 +35,7 @@ from builder.publish.index import LIMIT as INDEX_LIMIT
 from builder.publish.reuse import reused
 from builder.publish.safetar import check_archive
 from builder.publish.tarstream import Limits
+from builder.publish.transfer import Transfer
 from builder.tools import Tools, ensure_tools
 
 
@@ -107,7 +109,8 @@ def pull(
         made = stack.enter_context(kept_parts(parts))
         with ui.current().step(f"Fetching {name} {release.version}", total=release.size) as meter:
             counter = Counter(meter)
-            digests = fetch_release(site, release, name, made, keys, policy, tools, counter, current=place)
+            transfer = Transfer(site, release, name, place, counter, tools)
+            digests = fetch_release(transfer, made, keys, policy)
         with ui.current().step(f"Checking {name} {release.version}"):
             report = verify_directory(made, keys=keys, profile=name, tools=tools)
             report.raise_for_problems()
@@ -139,83 +142,59 @@ def fetch_index(site: Site, keys: Sequence[bytes], tools: Tools) -> Index:
         raise TrustError(f"{site.url}/{INDEX}: {signature}")
 
 
-def fetch_release(
-    site: Site,
-    release: Release,
-    name: str,
-    made: Path,
-    keys: Sequence[bytes],
-    policy: Policy,
-    tools: Tools,
-    meter: ui.Meter,
-    *,
-    current: Path,
-) -> dict[str, str]:
+def fetch_release(transfer: Transfer, made: Path, keys: Sequence[bytes], policy: Policy) -> dict[str, str]:
     """Fetch a release's files into ``made``; return their digests. What is fetched is of a bounded size."""
-    base = f"{name}/{release.version}"
-    digests = fetch_papers(site, release, name, made, keys, tools, meter, current=current)
+    digests = fetch_papers(transfer, made, keys)
     if policy.identity:
-        fetch_bundle(site, base, made, policy.identity)
+        fetch_bundle(transfer.site, transfer.base, made, policy.identity)
     sizes = {str(f["name"]): int(f["size"]) for f in read_json(made / MANIFEST)["files"]}
     for file in sorted(n for n in digests if role_of(n)):
         if file not in sizes:
             raise TrustError(f"{file}: {MANIFEST} does not say how large it is")
         if sizes[file] > policy.limit:
             raise TrustError(f"{file} has {sizes[file]} bytes; no more than {policy.limit} are accepted")
-        had = (site, release, name, current, made / file, digests[file], meter)
-        if reused(*had, most=sizes[file], tools=tools):
+        if reused(transfer, made / file, digests[file], most=sizes[file]):
             continue
-        if role_of(file) == "image" and release.deltas and not (made / file).exists():
-            from builder.publish.delta import apply_delta
-
+        if role_of(file) == "image" and not (made / file).exists():
             most = Limits(unpacked=policy.unpacked).allowed(sizes[file])
-            if apply_delta(*had, most=most, tools=tools):
+            if apply_delta(transfer, made / file, digests[file], most=most):
                 continue
-        site.download(
-            f"{base}/{file}",
+        transfer.site.download(
+            f"{transfer.base}/{file}",
             made / file,
             sha256=digests[file],
             size=sizes[file],
             limit=policy.limit,
-            meter=meter,
+            meter=transfer.meter,
         )
     return digests
 
 
-def fetch_papers(
-    site: Site,
-    release: Release,
-    name: str,
-    made: Path,
-    keys: Sequence[bytes],
-    tools: Tools,
-    meter: ui.Meter,
-    *,
-    current: Path | None = None,
-) -> dict[str, str]:
-    """Fetch what is said about a release, signed checksums first, into ``made``; return all its digests.
-
-    ``current`` is a result of before, from which they can be made.
-    """
-    base = f"{name}/{release.version}"
+def fetch_papers(transfer: Transfer, made: Path, keys: Sequence[bytes]) -> dict[str, str]:
+    """Fetch what is said about a release, signed checksums first, into ``made``; return all its digests."""
+    site, base = transfer.site, transfer.base
     sums = site.get(f"{base}/{SUMS}", limit=SUMS_LIMIT)
     write_atomic(made / SUMS, sums)
     write_atomic(made / SIGNATURE, site.get(f"{base}/{SIGNATURE}", limit=SIGNATURE_LIMIT))
-    signature = check_signature(made / SUMS, (made / SIGNATURE).read_bytes(), keys, tools=tools)
+    signature = check_signature(made / SUMS, (made / SIGNATURE).read_bytes(), keys, tools=transfer.tools)
     if not signature.good:
         raise TrustError(f"{site.url}/{base}/{SUMS}: {signature}")
-    if hashlib.sha256(sums).hexdigest() != release.sums:
+    if hashlib.sha256(sums).hexdigest() != transfer.release.sums:
         raise TrustError(f"{site.url}/{base}/{SUMS} is signed, but it is not the one that the index names")
     digests = parse_checksums(sums)
     for stale in made.iterdir():
         if stale.name not in digests and stale.name not in (SUMS, SIGNATURE):
             stale.unlink()
     for paper in sorted(n for n in digests if not role_of(n)):
-        had = (site, release, name, current or made, made / paper, digests[paper], meter)
-        if current and reused(*had, most=JSON_LIMIT, tools=tools):
+        if reused(transfer, made / paper, digests[paper], most=JSON_LIMIT):
             continue
         site.download(
-            f"{base}/{paper}", made / paper, sha256=digests[paper], size=None, limit=JSON_LIMIT, meter=meter
+            f"{base}/{paper}",
+            made / paper,
+            sha256=digests[paper],
+            size=None,
+            limit=JSON_LIMIT,
+            meter=transfer.meter,
         )
     return digests
 

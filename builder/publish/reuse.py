@@ -18,8 +18,8 @@ from builder.outputs.record import role_of
 from builder.outputs.verify import read_json
 from builder.outputs.write import MANIFEST
 from builder.publish.delta import WORTH, pack_patch, unpack_patch
-from builder.publish.fetch import Site
 from builder.publish.index import SAFE_NAME, Patch, Release
+from builder.publish.transfer import Transfer
 from builder.run import ProgramError
 from builder.tools import Tools, ensure_tools
 
@@ -52,23 +52,13 @@ def make_patches(
     return made
 
 
-def reused(
-    site: Site,
-    release: Release,
-    name: str,
-    current: Path,
-    target: Path,
-    sha256: str,
-    meter: ui.Meter,
-    *,
-    most: int,
-    tools: Tools,
-) -> bool:
-    """Whether ``target`` is there now, with its digest, made of what ``current`` holds.
+def reused(transfer: Transfer, target: Path, sha256: str, *, most: int) -> bool:
+    """Whether ``target`` is there now, with its digest, made of what the seat has.
 
     ``most`` is how many bytes it may have. A transfer that was begun already goes on instead.
     """
-    if target.exists():
+    current = transfer.current
+    if current is None or target.exists():
         return False
     try:
         had = read_checksums(current / SUMS)
@@ -77,15 +67,14 @@ def reused(
     same = next((old for old, digest in had.items() if digest == sha256), None)
     if same and copied(current / same, target, sha256):
         return True
-    patch = usable(release, current, target.name)
+    patch = usable(transfer.release, current, target.name)
     if patch is None or patch.source not in had:
         return False
     try:
         with tempfile.TemporaryDirectory(prefix=".patch-", dir=target.parent.parent) as scratch:
             packed, made = Path(scratch) / "packed", Path(scratch) / "made"
-            where = f"{name}/extra/{patch.file}"
-            site.download(where, packed, sha256=patch.sha256, size=patch.size, limit=patch.size, meter=meter)
-            unpack_patch(tools, packed, current / patch.source, made, most=most)
+            transfer.fetch_patch(patch, packed)
+            unpack_patch(transfer.tools, packed, current / patch.source, made, most=most)
             if copied(made, target, sha256):
                 return True
         problem = "it does not give the signed file"
