@@ -12,7 +12,7 @@ from builder.machine.boottest import first_boot
 from builder.machine.seatdisk import written_seat
 from builder.project import Project, cache_home
 from builder.tools import ensure_tools
-from tests.support.bootedseat import BootedSeat, make_shared_seat
+from tests.support.bootedseat import BootedSeat, make_seat_of_image
 
 pytestmark = pytest.mark.long
 CHECKS = ("keyboard-on-own-terminal", "keyboard-on-other-terminal", "new-keyboard", "pointer", "monitor")
@@ -35,7 +35,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BootedSeat]:
     tools = ensure_tools()
     place = tmp_path_factory.mktemp("shared")
     project = Project(place / "project", cache_home(), place / "dist")
-    make_shared_seat(project)
+    make_seat_of_image(project, isolation="shared")
     folder, kernel = place / "report", place / "kernel"
     folder.mkdir()
     kernel.mkdir()

@@ -102,11 +102,15 @@ def put_work_image(project: Project) -> None:
         seatsmith(project, "image", "work", "--source", "standin")
 
 
-def make_shared_seat(project: Project) -> None:
-    """The seat ``twins`` with the host's own devices in its container; the image is the same as ever."""
+def make_seat_of_image(project: Project, *, isolation: str) -> None:
+    """The seat ``twins`` with an image that is there already, which is the same in both modes."""
     put_work_image(project)
     profile = project.profiles / "work.yaml"
-    profile.write_text(f"{profile.read_text()}isolation: shared\n")
+    profile.write_text(f"{profile.read_text()}isolation: {isolation}\n")
+    write_twins(project)
+
+
+def write_twins(project: Project) -> None:
     project.seats.mkdir()
     (project.seats / "twins.yaml").write_text(SEAT)
     seatsmith(project, "seat", "write", "twins")
@@ -118,7 +122,5 @@ def make_seat(project: Project) -> None:
     for name in ("_desktop", "work"):
         text = (CHECKOUT / f"profiles/{name}.yaml").read_text()
         (project.profiles / f"{name}.yaml").write_text(text)
-    project.seats.mkdir()
-    (project.seats / "twins.yaml").write_text(SEAT)
     seatsmith(project, "image", "work", "--source", "standin")
-    seatsmith(project, "seat", "write", "twins")
+    write_twins(project)
