@@ -17,7 +17,7 @@ CLOSED = (
     "modules",
     "udev-message",
 )
-BY_MODE = ("screen-getfb", "core-pattern", "debugfs")
+BY_MODE = ("screen-getfb", "text-picture", "screen-behind", "shift-keys", "core-pattern", "debugfs")
 
 
 def test_root_in_the_container_reaches_nothing_that_its_mode_closes_and_each_control_works(
