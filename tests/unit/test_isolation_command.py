@@ -95,8 +95,8 @@ def test_a_seat_where_all_is_blocked_passes_and_leaves_three_files(seat: Seat, t
 def test_a_leak_that_strict_promises_to_close_ends_with_1_and_one_that_is_documented_with_0(
     seat: Seat,
 ) -> None:
-    both = ("--only", "text-picture", "--only", "keys-given")
-    seat.open = {"text-picture"}
+    both = ("--only", "vt-own", "--only", "keys-given")
+    seat.open = {"vt-own"}
     assert run(*both)[0] == 0
     seat.open = {"keys-given"}
     assert run(*both)[0] == 1
