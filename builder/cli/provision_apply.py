@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from builder.provision.persona import read_hostnames
 from builder.provision.replace import extents_for, replace_environment
 from builder.provision.seatdisk import open_seat
 from builder.seat.hostfiles import digests_for
-from builder.seat.images import checked_image
+from builder.seat.images import Image, checked_image
 from builder.seat.overlay import hosts
 from builder.seat.plan import Plan, load_plan
 from builder.seat.secrets import Passphrases, obtain
@@ -64,14 +65,23 @@ def apply_command(
     refuse_running_system(identity)
     refuse_for_tests(identity, tests=tests)
     trusted = keys or [project.root / "ci/keys"]
-    images = {e.name: checked_image(project, e.profile, trusted, tools) for e in plan.environments}
-    refuse_images(images, plan, tests=tests)
     names = [e.name for e in plan.environments]
     named = read_hostnames(hostnames, names)
     edits = {name: edits_for(found) for name, found in read_for_all(passwords, profiles, tools).items()}
+
+    def checked() -> dict[str, Image]:
+        return {e.name: checked_image(project, e.profile, trusted, tools) for e in plan.environments}
+
     with busy(project, identity):
-        with reading(identity) as medium:
+        with (
+            ui.current().step("Looking at the disk and checking the images"),
+            ThreadPoolExecutor(1) as pool,
+            reading(identity) as medium,
+        ):
+            checking = pool.submit(checked)  # reads images, while the disk is read
             found = look(medium, identity.size, tools, everything=read_all)
+        images = checking.result()
+        refuse_images(images, plan, tests=tests)
         refuse_content(found, plan, wipe=wipe)
         confirm(seat, identity, found, yes=yes, serial=serial, what="all of it will be lost")
         with passphrases(names, descriptors, files) as secrets:

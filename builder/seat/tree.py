@@ -4,7 +4,7 @@ import contextlib
 import io
 import tarfile
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -12,8 +12,7 @@ from typing import BinaryIO, Protocol
 from builder.errors import InputError
 from builder.volume.tarsink import BLOCK, number, padded, pax
 
-COPY = 1 << 20
-AHEAD = 4 << 20  # bytes that are unpacked at a time
+AHEAD = 1 << 20  # bytes that are unpacked at a time
 LEFT_OUT = ("boot/EFI", "boot/loader", "efi", "esp")  # contents belong on the ESP; the directories stay
 
 _LONG = b"LK"  # GNU: the next member's name, or link target, is this one's data
@@ -30,8 +29,10 @@ class Kept(Protocol):
     def add_to(self, tar: tarfile.TarFile, folders: set[str]) -> None: ...
 
 
-class Reader(Protocol):
-    def read(self, size: int = ..., /) -> bytes: ...
+class Source(Protocol):
+    """Something that is read from into a buffer; 0 at its end."""
+
+    def readinto(self, buffer: memoryview, /) -> int | None: ...
 
 
 @dataclass(frozen=True)
@@ -99,61 +100,64 @@ def left_out(member: Member) -> bool:
 
 
 @contextlib.contextmanager
-def opened(image: Path) -> Iterator[Reader]:
-    """The tar in ``image``; a packed one is unpacked ahead of the reader, by another thread."""
-    with image.open("rb") as f:
+def opened(image: Path) -> Iterator["Ahead"]:
+    """The tar in ``image``, read and unpacked by another thread, ahead of who uses it."""
+    with image.open("rb", buffering=0) as f, ThreadPoolExecutor(1) as pool:
         magic = f.read(4)
         f.seek(0)
-        if magic != b"\x28\xb5\x2f\xfd":
-            yield f
-            return
-        import zstandard
+        source: Source = f
+        if magic == b"\x28\xb5\x2f\xfd":
+            import zstandard
 
-        # several frames may follow each other (zstd with threads)
-        reader = zstandard.ZstdDecompressor().stream_reader(f, read_across_frames=True)
-        with ThreadPoolExecutor(1) as pool:
-            yield Ahead(reader, pool, image)
+            # several frames may follow each other (zstd with threads)
+            source = zstandard.ZstdDecompressor().stream_reader(f, read_across_frames=True)
+        yield Ahead(source, pool, image)
 
 
 class Ahead:
-    """Reads until there is as much as asked for or the end, and turns zstd's errors into ours."""
+    """Reads by two buffers in turn, so that nothing is copied, and turns zstd's errors into ours."""
 
-    def __init__(self, reader: Reader, pool: Executor, image: Path) -> None:
-        self._reader, self._pool, self._image = reader, pool, image
-        self._piece, self._at = b"", 0
-        self._next: Future[bytes] | None = pool.submit(reader.read, AHEAD)
+    def __init__(self, source: Source, pool: Executor, image: Path) -> None:
+        self._source, self._pool, self._image = source, pool, image
+        self._buffers = [memoryview(bytearray(AHEAD)) for _ in range(2)]
+        self._piece, self._at = self._buffers[0][:0], 0
+        self._next = pool.submit(self._fill, self._buffers[0])
 
-    def read(self, size: int = -1, /) -> bytes:
-        end = self._at + size
-        if end <= len(self._piece):
-            found = self._piece[self._at : end]
-            self._at = end
-            return found
-        parts = [self._piece[self._at :]]
-        left = end - len(self._piece)
-        while left > 0 and (piece := self._following()):
-            parts.append(piece[:left])
-            self._piece, self._at = piece, min(left, len(piece))
-            left -= len(parts[-1])
-        if left > 0:
-            self._piece, self._at = b"", 0
-        return b"".join(parts)
+    def _fill(self, buffer: memoryview) -> memoryview:
+        """A full buffer, but for the last one."""
+        done = 0
+        while done < len(buffer) and (got := self._source.readinto(buffer[done:])):
+            done += got
+        return buffer[:done]
 
-    def _following(self) -> bytes:
-        """The next piece; empty at the end."""
+    def part(self, size: int) -> memoryview:
+        """Up to ``size`` bytes, none at the end; they are to be used before anything else is read."""
+        if self._at == len(self._piece):
+            self._turn()
+        found = self._piece[self._at : self._at + size]
+        self._at += len(found)
+        return found
+
+    def read(self, size: int) -> bytes:
+        """As many bytes as asked for, or those that are left."""
+        found = bytes(self.part(size))
+        while len(found) < size and (more := self.part(size - len(found))):
+            found += more
+        return found
+
+    def _turn(self) -> None:
         import zstandard
 
-        if self._next is None:
-            return b""
         try:
-            piece = self._next.result()
+            self._piece, self._at = self._next.result(), 0
         except zstandard.ZstdError as e:
             raise InputError(f"{self._image} is damaged: {e}", hint="build or fetch it again") from e
-        self._next = self._pool.submit(self._reader.read, AHEAD) if piece else None
-        return piece
+        self._buffers.reverse()  # what is in use is now the second
+        if self._piece:
+            self._next = self._pool.submit(self._fill, self._buffers[0])
 
 
-def members(stream: Reader, image: Path) -> Iterator[Member]:
+def members(stream: Ahead, image: Path) -> Iterator[Member]:
     """The members of a tar; the caller reads each one's data (padded to whole blocks) before the next."""
     headers, name = b"", None
     while True:
@@ -187,9 +191,9 @@ def members(stream: Reader, image: Path) -> Iterator[Member]:
         headers, name = b"", None
 
 
-def copy(stream: Reader, out: BinaryIO | None, size: int, image: Path) -> None:
+def copy(stream: Ahead, out: BinaryIO | None, size: int, image: Path) -> None:
     while size:
-        data = stream.read(min(size, COPY))
+        data = stream.part(size)
         if not data:
             raise InputError(f"{image} is cut off", hint="build or fetch it again")
         if out is not None:

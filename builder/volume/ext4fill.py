@@ -10,14 +10,17 @@ import stat
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from builder.errors import InputError
 from builder.volume.crc32c import crc32c, crc32c_each
 from builder.volume.ext4edit import BLOCK
 from builder.volume.ext4layout import INODE_SIZE, Layout
+from builder.volume.xts import write_all
 
 ROOT = 2
-TOGETHER = 4 << 20  # bytes that are written by one call
+TOGETHER = 1 << 20  # bytes of small files that are written by one call
+DIRECT = 256 << 10  # bytes that are written from where they are
 CAPABILITY = "security.capability"
 _INODE = struct.Struct("<HHIIIIIHHIII60sIIIIHHHHHHHHIIIIIII")
 _EXTENTS, _SHORTEST_BLOCK_LINK = 0x80000, 60
@@ -33,6 +36,7 @@ _KINDS = {
     stat.S_IFIFO: 5,
     stat.S_IFLNK: 7,
 }
+_SHORT_BLOCKS = (64, 128, 256, 1024)  # bytes
 _ZEROS = bytes(BLOCK)
 
 Extent = list[int]  # first block in the file, first block of the disk, number of blocks
@@ -69,8 +73,9 @@ class Filler:
     def __init__(self, fd: int, *, epoch: int) -> None:
         self._fd, self._epoch = fd, epoch
         self.layout = Layout(fd)
-        self._buffer = bytearray()
-        self._at = 0  # where the buffer's first byte belongs
+        self._buffer = memoryview(bytearray(TOGETHER))
+        self._gathered = 0  # bytes of it
+        self._at = 0  # where its first byte belongs
         self._extents: list[Extent] = []
         self._whole = 0  # blocks of the file so far
         self._rest = b""  # of its last block, as long as that is not whole
@@ -166,13 +171,13 @@ class Filler:
         if whole < len(data):
             self._rest = bytes(data[whole:])
         if whole:
-            self._put(bytes(data[:whole]))
+            self._put(data[:whole])
 
-    def _put(self, data: bytes) -> None:
+    def _put(self, data: bytes | memoryview) -> None:
         """Take blocks for whole blocks of data, but for those that are zeros."""
         start = None
         for at in range(0, len(data), BLOCK):
-            if data[at : at + BLOCK] != _ZEROS:
+            if data[at] or bytes(data[at : at + BLOCK]) != _ZEROS:
                 start = at if start is None else start
             elif start is not None:
                 self._put_dense(data[start:at], self._whole + start // BLOCK)
@@ -181,28 +186,29 @@ class Filler:
             self._put_dense(data[start:] if start else data, self._whole + start // BLOCK)
         self._whole += len(data) // BLOCK
 
-    def _put_dense(self, data: bytes, logical: int) -> None:
+    def _put_dense(self, data: bytes | memoryview, logical: int) -> None:
         done, count = 0, len(data) // BLOCK
         while done < count:
             start, got = self.layout.take_blocks(count - done)
             part = data if got == count else data[done * BLOCK : (done + got) * BLOCK]
-            if start * BLOCK != self._at + len(self._buffer) or len(self._buffer) >= TOGETHER:
+            end = self._gathered + len(part)
+            if start * BLOCK != self._at + self._gathered or end > TOGETHER:
                 self.flush()
-                self._at = start * BLOCK
-            self._buffer += part
+                self._at, end = start * BLOCK, len(part)
+            if len(part) >= DIRECT:
+                self.flush()
+                write_all(self._fd, part, start * BLOCK)
+                self._at, end = start * BLOCK + len(part), 0
+            else:
+                self._buffer[self._gathered : end] = part
+            self._gathered = end
             extend(self._extents, logical + done, start, got)
             done += got
 
     def flush(self) -> None:
         """Write what has gathered."""
-        view = memoryview(self._buffer)
-        at = self._at
-        while view:
-            written = os.pwrite(self._fd, view, at)
-            view, at = view[written:], at + written
-        view.release()
-        self._at += len(self._buffer)
-        self._buffer = bytearray()
+        write_all(self._fd, self._buffer[: self._gathered], self._at)
+        self._at, self._gathered = self._at + self._gathered, 0
 
     def end_file(self, path: bytes, attributes: Attributes) -> None:
         """Give the content that was written a name."""
@@ -267,9 +273,11 @@ class Filler:
         blocks = [directory_blocks(folder) for folder in folders]
         seeds = self.layout.seeds_of([(f.number, bytes(INODE_SIZE)) for f in folders])
         starts = [seed for seed, each in zip(seeds, blocks, strict=True) for _ in each]
-        sums = iter(crc32c_each([block for each in blocks for block in each], starts))
+        sums = iter(block_sums([block for each in blocks for block in each], starts))
         for folder, each in zip(folders, blocks, strict=True):
-            data = b"".join(b + _TAIL.pack(0, _TAIL.size, 0, 0xDE, next(sums)) for b in each)
+            data = b"".join(
+                b.ljust(_ROOM, b"\0") + _TAIL.pack(0, _TAIL.size, 0, 0xDE, next(sums)) for b in each
+            )
             there = sum(count for _, _, count in folder.extents)
             extents, at = [e[:] for e in folder.extents], 0
             for _, start, count in folder.extents:
@@ -325,7 +333,7 @@ def existing_names(data: bytes) -> list[tuple[int, bytes]]:
 
 
 def directory_blocks(folder: Folder) -> list[bytes]:
-    """A directory's blocks without their tails; as many at least as it has already."""
+    """A directory's blocks, up to where zeros follow; as many at least as it has already."""
     found: list[bytes] = []
     parts: list[bytes] = []
     used = last = 0  # bytes in the block, and the length of its last entry
@@ -338,7 +346,7 @@ def directory_blocks(folder: Folder) -> list[bytes]:
             parts[-1] = head[:4] + struct.pack("<H", length) + head[6:]
         else:
             parts = [struct.pack("<IHBB", 0, _ROOM, 0, 0)]
-        found.append(b"".join(parts).ljust(_ROOM, b"\0"))
+        found.append(b"".join(parts))
         parts, used, last = [], 0, 0
 
     kind = _KINDS[stat.S_IFDIR]
@@ -352,6 +360,19 @@ def directory_blocks(folder: Folder) -> list[bytes]:
     close()
     while len(found) < sum(count for _, _, count in folder.extents):
         close()
+    return found
+
+
+def block_sums(blocks: Sequence[bytes], starts: Sequence[int]) -> list[int]:
+    """Checksums of directories' blocks; most are short, and what follows in them is zeros."""
+    found = [0] * len(blocks)
+    ends = (*_SHORT_BLOCKS, _ROOM)
+    for shortest, longest in pairwise((-1, *ends)):
+        chosen = [n for n, block in enumerate(blocks) if shortest < len(block) <= longest]
+        pieces = [blocks[n].ljust(longest, b"\0") for n in chosen]
+        sums = crc32c_each(pieces, [starts[n] for n in chosen], zeros=_ROOM - longest)
+        for n, value in zip(chosen, sums, strict=True):
+            found[n] = value
     return found
 
 

@@ -10,19 +10,22 @@ import errno
 import mmap
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from builder.errors import MachineError
 from builder.volume.read import Read
 
 Range = tuple[int, int]  # first byte, end
+Look = Callable[[int, int], bytes | memoryview]  # offset, length
 
 WHOLE = 4 << 30  # a place of a disk up to this size is read as a whole: some seconds
 PIECE = 1 << 20
 PIECES = 2048  # of a larger place
 EDGE = 64 << 20  # at both ends of a larger place
-_ZEROS = bytes(PIECE)
+_ZEROS: object = bytearray(PIECE)  # which is compared with any buffer without a copy of that
 
 
 @dataclass(frozen=True)
@@ -51,9 +54,11 @@ def look_for_traces(fd: int, read: Read, start: int, end: int, *, everything: bo
 
 
 @contextlib.contextmanager
-def past_the_cache(fd: int, read: Read) -> Iterator[Read]:
+def past_the_cache(fd: int, read: Read) -> Iterator[Look]:
     """Reads of at most ``PIECE`` bytes of a disk by O_DIRECT (open(2)): a whole disk is read once, and would
     only push out of the page cache what others need. Where the disk does not do that, by ``read``.
+
+    What was read is there until the next read but one.
     """
     try:
         direct = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_DIRECT | os.O_CLOEXEC)
@@ -61,40 +66,50 @@ def past_the_cache(fd: int, read: Read) -> Iterator[Read]:
         yield read
         return
 
-    def straight(offset: int, length: int) -> bytes:
+    buffers = deque(memoryview(mmap.mmap(-1, PIECE)) for _ in range(2))  # aligned, as O_DIRECT asks
+
+    def straight(offset: int, length: int) -> bytes | memoryview:
+        buffers.rotate()
         try:
-            return buffer[: os.preadv(direct, [memoryview(buffer)[:length]], offset)]
+            return buffers[0][: os.preadv(direct, [buffers[0][:length]], offset)]
         except OSError as e:
             if e.errno != errno.EINVAL:  # for what is not aligned to the disk's sectors
                 raise
             return read(offset, length)
 
     try:
-        with mmap.mmap(-1, PIECE) as buffer:  # aligned to a page, as O_DIRECT asks
-            yield straight
+        yield straight
     finally:
         os.close(direct)
 
 
-def traces_in(read: Read, ranges: Iterable[Range], size: int, *, holes: bool = False) -> Traces:
-    """Read ranges up to the first byte that is not zero. ``holes``: what is outside of them is zero."""
+def traces_in(read: Look, ranges: Iterable[Range], size: int, *, holes: bool = False) -> Traces:
+    """Read ranges up to the first byte that is not zero. ``holes``: what is outside of them is zero.
+
+    A thread reads each piece while the one before is looked at.
+    """
     looked = 0
-    for first, end in ranges:
-        for at in range(first, end, PIECE):
-            length = min(PIECE, end - at)
+    pieces = ((at, min(PIECE, end - at)) for first, end in ranges for at in range(first, end, PIECE))
+    with ThreadPoolExecutor(1) as pool:
+        reads = ((at, length, pool.submit(read, at, length)) for at, length in pieces)
+        following = next(reads, None)
+        while following is not None:
+            at, length, reading = following
             try:
-                data = read(at, length)
+                data = reading.result()
             except (OSError, MachineError):
                 return Traces(size, looked, at, unreadable=True)
             if len(data) < length:
                 return Traces(size, looked, at + len(data), unreadable=True)
+            following = next(reads, None)
             looked += length
-            if data != _ZEROS[:length]:
+            zeros = _ZEROS if length == PIECE else bytearray(length)
+            if zeros != data:
                 return Traces(size, looked, at + first_block(data))
     return Traces(size, size if holes else looked)
 
 
-def first_block(data: bytes) -> int:
+def first_block(data: bytes | memoryview) -> int:
     """Where in ``data``, which is not all zeros, the first block with another byte begins."""
     return next(at for at in range(0, len(data), 512) if any(data[at : at + 512]))
 

@@ -19,6 +19,13 @@ def test_many_pieces_give_what_each_gives_alone(count: int) -> None:
     assert crc32c_each(pieces, starts) == [crc32c(p, s) for p, s in zip(pieces, starts, strict=True)]
 
 
+def test_zeros_that_follow_count_as_if_they_were_there() -> None:
+    pieces, starts = [b"abc", b"xyz"], [ONES, 7]
+    for zeros in (1, 2, 255, 4081):
+        expected = [crc32c(p + bytes(zeros), s) for p, s in zip(pieces, starts, strict=True)]
+        assert crc32c_each(pieces, starts, zeros=zeros) == expected
+
+
 def test_pieces_of_different_length_are_refused() -> None:
     with pytest.raises(ValueError, match="length"):
         crc32c_each([b"ab", b"abc"], [0, 0])
