@@ -35,7 +35,7 @@ class Pbkdf(StrEnum):
 _WEAK_MEMORY = 65536  # KiB; a benchmarked argon2id takes more on anything with 256 MiB of memory
 _RANDOM_PBKDF, _RANDOM_COST = "pbkdf2", 1000  # for random keys, where stretching gains nothing
 _CHEAP = ["--pbkdf-force-iterations", "4", "--pbkdf-memory", str(_WEAK_MEMORY), "--pbkdf-parallel", "1"]
-_COSTS = {
+COSTS = {
     Pbkdf.BENCHMARK: ["--pbkdf", "argon2id"],
     Pbkdf.FAST_TEST: ["--pbkdf", "argon2id", *_CHEAP],
 }
@@ -100,7 +100,7 @@ def make_header(
         with as_fd(key) as key_fd, as_fd(passphrase) as fd:
             argv: list[str | Path] = ["cryptsetup", "luksFormat", "-q", "--type", "luks2"]
             argv += ["--cipher", CIPHER, "--key-size", str(KEY_SIZE * 8), "--sector-size", str(SECTOR)]
-            argv += ["--uuid", uuid, "--label", label, *_COSTS[pbkdf], "--key-file", f"/dev/fd/{fd}"]
+            argv += ["--uuid", uuid, "--label", label, *COSTS[pbkdf], "--key-file", f"/dev/fd/{fd}"]
             argv += ["--volume-key-file", f"/dev/fd/{key_fd}", scratch]
             tools.run(argv, pass_fds=(fd, key_fd))
         if recovery is not None:

@@ -1,8 +1,10 @@
 """How long does provisioning take, beside writing the same data once, and beside pacstrap by hand?
 
 The first on a file, with the image of ``work`` and kept data in /home. The second in one virtual machine,
-onto two empty disks: a seat of that one environment, and the same by LVM, cryptsetup and pacman by hand.
-Both check what they install: Seatsmith the signature of the image, pacman that of each package.
+onto two empty disks: a seat of that one environment, and by hand what archinstall does (byhand.py).
+Both check what they install: Seatsmith the signature of the image, pacman that of each package. Both use the
+programs of the running system, as Seatsmith does on the installer's stick. All of the guest's memory is used
+once before: the first use of each page is what the machine below has to give, and either would pay for both.
 """
 
 import os
@@ -12,10 +14,12 @@ import sys
 import tarfile
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from builder import ui
 from builder.distro.arch import Arch
 from builder.distro.packagesets import wanted_packages
 from builder.errors import InputError
@@ -37,6 +41,7 @@ from builder.volume.keys import volume_key
 from builder.volume.medium import Medium
 from tests.bench.bench_seat import SECRET as PASSPHRASE
 from tests.bench.bench_seat import make_filesystem, make_header
+from tests.bench.byhand import PARTS, PREPARE, lay_programs
 from tests.support.diskfilter import plug_disk
 from tests.support.gpgkeys import KeyMaker
 from tests.support.guestkit import PLACE
@@ -63,36 +68,6 @@ environments:
 host: work
 keys:
   pbkdf: fast-test
-"""
-BY_HAND = """\
-set -e
-disk={disk}
-printf 'label: gpt\\nsize=256MiB,type=uefi\\ntype=lvm\\n' | sfdisk -q $disk
-udevadm settle
-mkfs.vfat $disk-part1
-pvcreate -q -y $disk-part2
-vgcreate -q vgplain $disk-part2
-lvcreate -q -y -W n -L {size}M -n root vgplain
-cryptsetup luksFormat -q --pbkdf pbkdf2 --pbkdf-force-iterations 1000 /dev/vgplain/root {secret}
-cryptsetup open --key-file {secret} /dev/vgplain/root plain
-mkfs.ext4 -q /dev/mapper/plain
-mount /dev/mapper/plain /mnt
-mkdir -p /mnt/var/lib/pacman /mnt/proc /mnt/sys /mnt/dev /mnt/run /mnt/tmp /mnt/etc /mnt/efi
-cp -r {packages}/lib/pacman/sync /mnt/var/lib/pacman/
-mount -t proc proc /mnt/proc
-mount --rbind /dev /mnt/dev
-mkdir -p /etc/seatsmith
-cp -r {packages}/gnupg /etc/seatsmith/gnupg
-chmod 700 /etc/seatsmith/gnupg
-pacman --root /mnt --config {packages}/pacman.conf --cachedir {packages}/cache/pacman/pkg \\
-    --noconfirm --noprogressbar -S {names} >/run/provision/pacman.log 2>&1
-mount $disk-part1 /mnt/efi
-mkdir -p /mnt/efi/EFI/Linux
-cp {uki} /mnt/efi/EFI/Linux/
-umount -R /mnt
-cryptsetup close plain
-vgchange -q -a n vgplain
-sync
 """
 
 
@@ -194,19 +169,23 @@ class Guest:
     live: LiveSeat
     place: Path
 
-    def timed(self, serial: str, command: Callable[[str], str]) -> float:
-        """The seconds of a command in the guest, which gets an empty disk."""
+    @contextmanager
+    def empty_disk(self, serial: str) -> Iterator[str]:
+        """An empty disk in the guest: its place there."""
         disk = self.place / serial
         with disk.open("wb") as f:
             f.truncate(GUEST_DISK)
         machine = self.live.machine
         file = {"driver": "file", "filename": os.fspath(disk)}
-        node = plug_disk(machine, serial.lower(), serial, driver="raw", file=file)
-        took = seconds(lambda: machine.host.succeed(command(node), timeout=LONG))
+        yield plug_disk(machine, serial.lower(), serial, driver="raw", file=file)
         machine.unplug(serial.lower())
         machine.qmp("blockdev-del", node_name=serial.lower())
         disk.unlink()
-        return took
+
+    def timed(self, what: str, command: str) -> float:
+        """The seconds of a command in the guest."""
+        with ui.current().step(f"In the guest: {what}"):
+            return seconds(lambda: self.live.machine.host.succeed(command, timeout=LONG))
 
 
 def from_scratch(project: Project, place: Path, tools: Tools) -> list[tuple[str, str]]:
@@ -226,29 +205,39 @@ def from_scratch(project: Project, place: Path, tools: Tools) -> list[tuple[str,
             sign_checksums(made.dist / PROFILE, str(key.secret))
             key.secret.unlink()
         lay_packages(project, made.root / "packages", tools)
+        lay_programs(made.root / "packages")
 
-    with live_seat(place / "live", tools, prepare=prepare, kit_size=3 << 30, memory=6 << 30) as live:
-        live.machine.host.succeed("mount -o remount,size=4G /run")  # where the guest's cache is
+    with (
+        ui.current().step("Making and starting the guest"),
+        live_seat(place / "live", tools, prepare=prepare, kit_size=3 << 30, memory=6 << 30) as live,
+    ):
         guest = Guest(live, place)
-        names = wanted_packages(load_profile(project, PROFILE), Source.STANDIN)
         words = {
             "size": 3 << 10,
             "secret": SECRET,
+            "pbkdf": " ".join(luks.COSTS[luks.Pbkdf.FAST_TEST]),
+            "kit": PLACE,
             "packages": f"{PLACE}/project/packages",
-            "names": shlex.join(["filesystem", *names]),
-            "uki": f"{PLACE}/project/dist/{PROFILE}/*.efi",
+            "names": shlex.join(
+                ["filesystem", *wanted_packages(load_profile(project, PROFILE), Source.STANDIN)]
+            ),
+            "release": live.machine.host.succeed("uname -r").strip(),
         }
+        guest.timed("what both need", PREPARE.format(**words))
         arguments = ("--passphrase-file", SECRET, "--for-tests", "--yes", "--expect-serial")
-
-        def ours(disk: str) -> str:
-            serial = disk.rpartition("virtio-")[2]
-            return live.kit.command("provision", "apply", "spare", *arguments, serial, "--disk", disk)
-
-        took = guest.timed("SEATSMITH-TEST-1", ours)
-        plain = guest.timed("SEATSMITH-TEST-2", lambda disk: BY_HAND.format(disk=disk, **words))
+        with guest.empty_disk(serial := "SEATSMITH-TEST-1") as disk:
+            command = live.kit.command("provision", "apply", "spare", *arguments, serial, "--disk", disk)
+            took = guest.timed("Seatsmith", f"export SEATSMITH_TOOLS=host; {command}")
+        parts = {}
+        with guest.empty_disk("SEATSMITH-TEST-2") as disk:
+            for what, part in PARTS.items():
+                script = f"set -e; exec >/run/provision/byhand.log; disk={disk}\n{part.format(**words)}"
+                parts[what] = guest.timed(f"by hand: {what}", script)
+    plain = sum(parts.values())
     return [
         ("in QEMU: an empty disk made a seat of one environment, by Seatsmith", f"{took:.0f} s"),
-        ("the same packages by LVM, cryptsetup, mkfs and pacman", f"{plain:.0f} s"),
+        *((f"by hand: {what}", f"{part:.0f} s") for what, part in parts.items()),
+        ("by hand, all of it", f"{plain:.0f} s"),
         ("by hand / Seatsmith", f"{plain / took:.1f}×"),
     ]
 
