@@ -183,7 +183,8 @@ def test_it_may_record_only_where_the_profile_says_so(microphone: bool, tmp_path
     assert "module-tunnel-sink" in pulseaudio
     assert ("module-tunnel-source" in pulseaudio) == microphone
     pipewire = (tmp_path / "etc/seatsmith/sound/work.conf").read_text()
-    assert ("block-record-stream" in pipewire) != microphone
+    assert "tunnel.mode = sink" in pipewire
+    assert ("tunnel.mode = source" in pipewire) == microphone
 
 
 def test_its_sound_server_starts_with_whichever_the_host_has(tmp_path: Path) -> None:
