@@ -22,6 +22,8 @@ OWN_X = (
     '&& tr "\\0" " " </proc/$p/cmdline && echo; '
     "done; true"
 )
+PASSWORD = "opensesame7"  # of whoever logs in at a greeter
+ASKING = {False: "Log In", True: "Username"}  # what LightDM's greeter says, and that of Wayland
 SESSION_SIGN = {"i3": "i3bar", "sway": "swaybar"}  # the program that shows that a session has come up
 
 
@@ -42,25 +44,84 @@ class Desktop:
         return [line.strip() for line in self.shell.succeed(OWN_X).splitlines() if line.strip()]
 
     def wait_until_up(self, *, timeout: float = 300.0) -> None:
-        """Wait until the desktop (or the greeter, where nobody is logged in) is there."""
-        unit = "seatsmith-sway.service" if self.facts.wayland else "lightdm.service"
+        """Wait until the desktop (or the greeter, where nobody is logged in) is there.
+
+        By Wayland it is the desktop in any case: whoever is asked for at the greeter logs in.
+        """
+        unit = "lightdm.service"
+        if self.facts.wayland:
+            unit = f"seatsmith-{'greetd' if self.facts.user is None else 'sway'}.service"
         self.shell.wait_for_unit(unit, timeout=timeout)
-        if self.facts.user is None:
-            self.wait_for_greeter(timeout=timeout)
-        else:
+        if self.facts.user is not None:
             self.wait_for_session(self.facts.user, timeout=timeout)
+            return
+        self.wait_for_greeter(timeout=timeout)
+        if self.facts.wayland:
+            self.log_in(timeout=timeout)
 
     def wait_for_greeter(self, *, timeout: float = WAIT) -> None:
         """Wait until somebody is asked for the password."""
-        self.shell.wait_until_succeeds(
-            self.in_own_namespace("pgrep -f [l]ightdm-.*-greeter"), timeout=timeout
-        )
+        sign = "-x tuigreet" if self.facts.wayland else "-f [l]ightdm-.*-greeter"
+        self.shell.wait_until_succeeds(self.in_own_namespace(f"pgrep {sign}"), timeout=timeout)
+
+    def log_in(
+        self, *, picture: Callable[[str], object] = lambda caption: None, timeout: float = 60
+    ) -> None:
+        """Type name and password at the greeter, which has to be up."""
+        user = self.facts.person
+        self.shell.succeed(f"echo {user}:{PASSWORD} | chpasswd")
+        self.switch_to()
+        self.machine.wait_for_text(ASKING[self.facts.wayland], timeout=timeout)
+        picture("the greeter")
+        if self.facts.wayland:
+            into = f"{user} gets into {self.name} by typing the password"
+            until(lambda: self.in_session(user) or self.try_password(user, picture), into, timeout=timeout)
+            return
+        self.machine.type_text(f"{user}\n")
+        self.machine.wait_for_screen(still=1.5, timeout=30)
+        self.machine.type_text(PASSWORD)
+        picture("name and password are typed")
+        self.machine.type_text("\n")
+        self.wait_for_session(user, timeout=timeout)
+
+    def try_password(self, user: str, picture: Callable[[str], object]) -> bool:
+        """Type name and password at tuigreet, from the start; False where that did not lead to a desktop.
+
+        A window that has just been drawn may hear nothing yet, and another environment that starts comes to
+        the front.
+        """
+        self.switch_to()
+        try:
+            self.machine.send_key("esc")
+            # a terminal says Escape, then a letter, by the same bytes as Alt and that letter
+            self.machine.wait_for_screen(still=2.0, timeout=20)
+            self.machine.type_text(f"{user}\n")
+            self.machine.wait_for_text("Password", timeout=15)
+            self.machine.type_text(PASSWORD)
+            picture("name and password are typed")
+            self.machine.type_text("\n")
+            self.wait_for_session(user, timeout=20)
+        except Unmet:
+            return False
+        return True
+
+    def in_session(self, user: str) -> bool:
+        return self.shell.run(self.in_own_namespace(self.session_sign(user))).status == 0
+
+    def log_out(self, *, timeout: float = 60) -> None:
+        """Press the desktop's keys for it, and wait until the greeter asks again."""
+        self.switch_to()
+        self.machine.send_key("super-shift-e")
+        self.wait_for_greeter(timeout=timeout)
+        self.machine.wait_for_text(ASKING[self.facts.wayland], timeout=timeout)
 
     def wait_for_session(self, user: str, *, timeout: float = WAIT) -> None:
         """Wait until the user's desktop is there."""
+        self.shell.wait_until_succeeds(self.in_own_namespace(self.session_sign(user)), timeout=timeout)
+
+    def session_sign(self, user: str) -> str:
         program = SESSION_SIGN.get(self.facts.session, self.facts.session)
-        sign = f"pgrep -u {shlex.quote(user)} -x {shlex.quote(program)}"
-        self.shell.wait_until_succeeds(self.in_own_namespace(sign), timeout=timeout)
+        return f"pgrep -u {shlex.quote(user)} -x {shlex.quote(program)}"
 
     @staticmethod
     def in_own_namespace(pgrep: str) -> str:
@@ -79,7 +140,7 @@ class Desktop:
 
     def wayland(self, command: str, *, timeout: float = 60.0) -> str:
         """Run a command as the user, with the environment's Wayland display at hand."""
-        user = shlex.quote(self.facts.user or "user")
+        user = shlex.quote(self.facts.person)
         display = f'XDG_RUNTIME_DIR="/run/user/$(id -u {user})" WAYLAND_DISPLAY=wayland-1'
         return self.shell.succeed(f"runuser -u {user} -- env {display} {command}", timeout=timeout)
 

@@ -94,6 +94,7 @@ def facts_of(environment: Mapping[str, Any], profile: Profile) -> EnvironmentFac
         name=environment["name"],
         vt=environment["vt"],
         user=profile.display.autologin,
+        person=profile.display.autologin or next((user.name for user in profile.users), "root"),
         session=profile.display.session,
         wayland=profile.display.server is DisplayServer.WAYLAND,
         network=profile.network.veth,

@@ -20,6 +20,8 @@ class EnvironmentFacts(Frozen):
     vt: int
     user: str | None = None
     """Who is logged in without a password; None: the greeter waits."""
+    person: str = "user"
+    """Who logs in at the greeter."""
     session: str = "i3"
     wayland: bool = False
     """sway by seatd, and neither an X server nor LightDM."""

@@ -18,7 +18,7 @@ SYSTEM_USERS = frozenset(
         *("www-data", "backup", "list", "irc", "http", "ftp", "nobody", "dbus", "messagebus", "polkitd"),
         *("lightdm", "greeter", "sddm", "gdm", "greetd", "pulse", "pipewire", "rtkit", "avahi", "colord"),
         *("cups", "git", "uuidd", "tss", "usbmux", "portage", "sshd", "adm", "shutdown", "halt", "operator"),
-        *("alpm", "seat"),
+        *("alpm", "seat", "seatsmith-greeter"),
     )
 )
 RESERVED_PROFILES = {  # names that device-mapper, LVM or the seat's own volumes have taken

@@ -115,9 +115,9 @@ class Display(Section):
     vt: Vt = 8
     """Virtual terminal of the desktop (LightDM's minimum-vt). VT 7 is the host's."""
     server: DisplayServer = DisplayServer.X11
-    """X11 (Xorg by LightDM) or Wayland (sway by seatd; needs `autologin`)."""
+    """X11 (Xorg by LightDM) or Wayland (sway by seatd and greetd)."""
     greeter: Token = "lightdm-gtk-greeter"
-    """Name of a greeter below /usr/share/xgreeters."""
+    """Name of a greeter below /usr/share/xgreeters. With `server: wayland` it is tuigreet."""
     session: Token = "i3"
     """Name of a session below /usr/share/xsessions or wayland-sessions; with `server: wayland` sway."""
     autologin: UserName | None = None

@@ -85,14 +85,11 @@ def display(data: Any, *, part: bool) -> Iterator[Disagreement]:
 
 
 def session(data: Any) -> Iterator[Disagreement]:
-    """The two sessions whose display server everybody knows, and the server that has no greeter."""
+    """The two sessions whose display server everybody knows."""
     server, name = at(data, "display", "server") or "x11", at(data, "display", "session")
     needed = {"i3": "x11", "sway": "wayland"}.get(name) if isinstance(name, str) else None
     if needed and server != needed:
         yield Disagreement(("display", "session"), f"session {name!r} needs display.server: {needed}")
-    if server == "wayland" and not at(data, "display", "autologin"):
-        why = "no greeter for Wayland yet; accepted: 'x11', or 'wayland' with the user in display.autologin"
-        yield Disagreement(("display", "server"), why)
 
 
 def users(data: Any) -> Iterator[Disagreement]:

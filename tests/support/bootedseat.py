@@ -116,11 +116,17 @@ def write_twins(project: Project) -> None:
     seatsmith(project, "seat", "write", "twins")
 
 
-def make_seat(project: Project) -> None:
-    """A copy of the checkout with the seat ``twins``, its image built and its disk written."""
+def make_seat(project: Project, more: str = "") -> None:
+    """A copy of the checkout with the seat ``twins``, its image built and its disk written.
+
+    ``more`` is merged into its profile ``work``, as whatever extends it would be.
+    """
     copy_checkout(project.root)
     for name in ("_desktop", "work"):
         text = (CHECKOUT / f"profiles/{name}.yaml").read_text()
         (project.profiles / f"{name}.yaml").write_text(text)
+    if more:
+        (project.profiles / "work.yaml").rename(project.profiles / "_work.yaml")
+        (project.profiles / "work.yaml").write_text(f"extends: _work\n{more}")
     seatsmith(project, "image", "work", "--source", "standin")
     write_twins(project)

@@ -223,7 +223,6 @@ RULES = [
     ("distribution: gentoo\n" + repository(), 3, 1, "no place in a Gentoo environment"),
     ("gentoo: {slim: true}\n", 1, 9, "no place in an Arch environment"),
     ("display: {server: wayland, session: i3}\n", 1, 37, "session 'i3' needs display.server: x11"),
-    ("display: {server: wayland}\n", 1, 19, "no greeter for Wayland yet"),
     ("display: {session: sway}\n", 1, 20, "session 'sway' needs display.server: wayland"),
     ("distribution: gentoo\ngentoo: {use: [X, -X]}\n", 2, 19, "turned on and off"),
     ("distribution: gentoo\ngentoo: {masks: [a/b], unmasks: [a/b]}\n", 2, 34, "in both gentoo.masks"),

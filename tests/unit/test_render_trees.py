@@ -191,13 +191,27 @@ def test_a_wayland_profile_brings_seatd_and_sway_on_its_terminal_and_nothing_of_
     units = tmp_path / "usr/lib/systemd/system"
     seatd, sway = (units / f"seatsmith-{name}.service" for name in ("seatd", "sway"))
     assert "\nTTYPath=/dev/tty9\n" in seatd.read_text()
-    assert "chvt 9 && exec seatd -u user'" in seatd.read_text()
+    assert "chvt 9 && exec seatd -g seat'" in seatd.read_text()
+    assert "m user seat\n" in (tmp_path / "usr/lib/sysusers.d/seatsmith-users.conf").read_text()
     assert "\nUser=user\n" in sway.read_text()
     preset = (tmp_path / "usr/lib/systemd/system-preset/00-seat.preset").read_text()
     assert "enable seatsmith-sway.service" in preset
+    assert "enable seatsmith-greetd.service" not in preset
     assert "lightdm" not in picture(tmp_path)
     assert "xsetroot" not in (tmp_path / "etc/xdg/sway/config").read_text()
     assert not (tmp_path / "etc/X11").exists()
+
+
+def test_without_automatic_login_a_wayland_profile_brings_a_login_screen(tmp_path: Path) -> None:
+    work = profile(display={"vt": 9, "server": "wayland"})
+    render_image(work, tmp_path)
+    preset = (tmp_path / "usr/lib/systemd/system-preset/00-seat.preset").read_text()
+    assert "enable seatsmith-greetd.service" in preset
+    assert "enable seatsmith-sway.service" not in preset
+    unit = (tmp_path / "usr/lib/systemd/system/seatsmith-greetd.service").read_text()
+    assert "XDG_VTNR=9" in unit
+    assert not (tmp_path / "usr/lib/systemd/system/seatsmith-sway.service").exists()
+    assert 'vt = "none"' in (tmp_path / "etc/greetd/seatsmith.toml").read_text()
 
 
 def test_an_x11_profile_has_nothing_of_wayland(tmp_path: Path) -> None:

@@ -11,16 +11,17 @@ from builder.machine.ready import RESTARTED, restart
 from builder.machine.shell import Shell, until
 
 Show = Callable[[str], Path | None]
-PASSWORD = "opensesame7"
+DISPLAY_MANAGERS = "lightdm.service seatsmith-sway.service seatsmith-greetd.service"
 CRASHES = r"dumped core|code=dumped|segfault at|general protection fault|Oops:|BUG:"
 QUESTION = "/run/systemd/ask-password/ask.*"
 # what was typed at the seat's start is in root's keyring for a while: KEYCTL_CLEAR (7) of it (-4), keyctl(2)
 FORGET = "python3 -c 'import ctypes; ctypes.CDLL(None).syscall(250, 7, -4)'"
-NO_AUTOLOGIN = (
-    f"echo {{user}}:{PASSWORD} | chpasswd && "
-    "printf '[Seat:*]\\nautologin-user=\\n' >/etc/lightdm/lightdm.conf.d/99-boot-test.conf && "
-    "systemctl restart lightdm.service"
-)
+NO_AUTOLOGIN = {  # by Wayland or not
+    False: "printf '[Seat:*]\\nautologin-user=\\n' >/etc/lightdm/lightdm.conf.d/99-boot-test.conf && "
+    "systemctl restart lightdm.service",
+    True: "systemctl restart seatsmith-greetd.service",
+}
+DENY = "ls /etc/pam.d/lightdm /etc/pam.d/greetd | xargs sed -i '1i auth required pam_deny.so'"
 
 pytestmark = pytest.mark.needs("container")
 
@@ -79,7 +80,7 @@ def answer(host: Shell, passphrase: str) -> None:
 
 @pytest.mark.check("A restarted container comes back on its terminal and can be typed at")
 @pytest.mark.xdist_group("restart")
-@pytest.mark.defect("guest", "systemctl mask lightdm.service")
+@pytest.mark.defect("guest", f"systemctl mask {DISPLAY_MANAGERS}")
 def test_restart(seat: SeatInTest, show: Show) -> None:
     seat.restart_guest()
     seat.guest.switch_to()
@@ -89,30 +90,23 @@ def test_restart(seat: SeatInTest, show: Show) -> None:
 
 
 @pytest.mark.check("A person logs in at the greeter by typing the password")
-@pytest.mark.needs("x11")
-@pytest.mark.defect("guest", "sed -i '1i auth required pam_deny.so' /etc/pam.d/lightdm")
+@pytest.mark.defect("guest", DENY)
 def test_greeter(seat: SeatInTest, show: Show) -> None:
     desktop = seat.guest
-    user = desktop.facts.user or "user"
     desktop.switch_to()
-    desktop.shell.succeed(NO_AUTOLOGIN.format(user=user), timeout=90)
+    desktop.shell.succeed(NO_AUTOLOGIN[desktop.facts.wayland], timeout=90)
     desktop.wait_for_greeter(timeout=90)
-    desktop.switch_to()
-    seat.machine.wait_for_text("Log In", timeout=60)
-    show("the greeter")
-    seat.machine.type_text(f"{user}\n")
-    seat.machine.wait_for_screen(still=1.5, timeout=30)
-    seat.machine.type_text(PASSWORD)
-    show("name and password are typed")
-    seat.machine.type_text("\n")
-    desktop.wait_for_session(user, timeout=60)
+    desktop.log_in(picture=show)
     seat.machine.wait_for_screen(still=2.0, timeout=30)
     show("logged in")
+    if desktop.facts.wayland:
+        desktop.log_out()
+        show("logged out")
 
 
 @pytest.mark.check("The seat reboots while everything is up, and comes back with everything up")
 @pytest.mark.slow
-@pytest.mark.defect("guest", "systemctl mask lightdm.service && sync")
+@pytest.mark.defect("guest", f"systemctl mask {DISPLAY_MANAGERS} && sync")
 def test_reboot(seat: SeatInTest, show: Show) -> None:
     restart(seat.machine, seat.subject)
     seat.guest.switch_to()
