@@ -15,7 +15,7 @@ import tarfile
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,7 +24,8 @@ from builder.distro.arch import Arch
 from builder.distro.packagesets import wanted_packages
 from builder.errors import InputError
 from builder.files import linked, remove_tree
-from builder.image import fetch, obtain_lock, store_of
+from builder.image import fetch, store_of
+from builder.lock import Lock, read_lock
 from builder.outputs.gpg import temporary_keyring
 from builder.outputs.sign import sign_checksums
 from builder.profile import load_profile
@@ -190,8 +191,7 @@ class Guest:
 
 def from_scratch(project: Project, place: Path, tools: Tools) -> list[tuple[str, str]]:
     """Both ways write an ESP with the same kernel, and an encrypted volume on LVM with the same packages."""
-    lock = obtain_lock(project, load_profile(project, PROFILE), Source.STANDIN, locked=True)
-    fetch(project, lock)
+    fetch(project, lock_of_image(project))
 
     def prepare(made: Project) -> None:
         """The seat and its image, signed by a key that the guest trusts, and packages for pacman."""
@@ -207,10 +207,10 @@ def from_scratch(project: Project, place: Path, tools: Tools) -> list[tuple[str,
         lay_packages(project, made.root / "packages", tools)
         lay_programs(made.root / "packages")
 
-    with (
-        ui.current().step("Making and starting the guest"),
-        live_seat(place / "live", tools, prepare=prepare, kit_size=3 << 30, memory=6 << 30) as live,
-    ):
+    with ExitStack() as stack:
+        with ui.current().step("Making and starting the guest"):
+            seat = live_seat(place / "live", tools, prepare=prepare, kit_size=3 << 30, memory=6 << 30)
+            live = stack.enter_context(seat)
         guest = Guest(live, place)
         words = {
             "size": 3 << 10,
@@ -242,13 +242,17 @@ def from_scratch(project: Project, place: Path, tools: Tools) -> list[tuple[str,
     ]
 
 
+def lock_of_image(project: Project) -> Lock:
+    """What the image is made of, which the profile may not ask for any more."""
+    (path,) = (project.dist / PROFILE).glob("*.lock")
+    return read_lock(path)
+
+
 def lay_packages(project: Project, place: Path, tools: Tools) -> None:
     """Databases, packages and keys for pacman, as for an offline build."""
     profile, scratch = load_profile(project, PROFILE), place.with_name("packages.scratch")
-    lock = obtain_lock(project, profile, Source.STANDIN, locked=True)
-    prepared = Arch().prepare(
-        profile, lock, store=store_of(project), project=project, tools=tools, scratch=scratch
-    )
+    lock, store = lock_of_image(project), store_of(project)
+    prepared = Arch().prepare(profile, lock, store=store, project=project, tools=tools, scratch=scratch)
     _, keyring = prepared.settings["Build"]["SandboxTrees"]
     (scratch / "pkgcache").rename(place)
     shutil.copyfile(scratch / "sandbox/etc/pacman.conf", place / "pacman.conf")
