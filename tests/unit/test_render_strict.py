@@ -182,7 +182,7 @@ def test_it_may_record_only_where_the_profile_says_so(microphone: bool, tmp_path
     pulseaudio = (units / "seatsmith-sound-pulseaudio-work.service").read_text()
     assert "module-tunnel-sink" in pulseaudio
     assert ("module-tunnel-source" in pulseaudio) == microphone
-    pipewire = (tmp_path / "etc/seatsmith/sound/work.conf").read_text()
+    pipewire = (tmp_path / "etc/seatsmith/sound/work-tunnel.conf").read_text()
     assert "tunnel.mode = sink" in pipewire
     assert ("tunnel.mode = source" in pipewire) == microphone
 
@@ -203,7 +203,7 @@ def test_no_door_of_the_hosts_own_sound_server_is_opened_for_it(tmp_path: Path) 
 
 
 def test_without_sound_it_is_given_none(tmp_path: Path) -> None:
-    text = picture(bundle(tmp_path, audio={"server": "none"}))
+    text = picture(without_programs(bundle(tmp_path, audio={"server": "none"})))
     assert "pulse" not in text
     assert "pipewire" not in text
 
