@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol
 
 from builder.errors import InputError
 from builder.volume.tarsink import BLOCK, number, padded, pax
@@ -78,7 +78,8 @@ def write_tree(
                 continue
             out.write(member.headers)
             copy(stream, out, padded(member.size), image)
-    with tarfile.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT, encoding="utf-8") as tar:
+    large: dict[str, Any] = {"bufsize": AHEAD, "copybufsize": AHEAD}  # tarfile's own are of some KiB
+    with tarfile.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT, encoding="utf-8", **large) as tar:
         if kept:
             kept.add_to(tar, there)
         for name, path in over.items():
