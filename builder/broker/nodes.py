@@ -54,7 +54,8 @@ class Maker:
         for card in sorted(Path("/dev/dri").glob("card*")):
             self.node(str(card), f"dri/{card.name}", group="video")
         for card in sorted(Path("/dev/dri").glob("renderD*")):
-            self.node(str(card), f"dri/{card.name}", group="render")
+            # for everybody, as systemd's own udev rules say: Wayland's clients open it themselves
+            self.node(str(card), f"dri/{card.name}", group="render", mode=0o666)
         for pattern in ("c226:*", "+drm:*"):
             for entry in DATABASE.glob(pattern):
                 self.write(f"udev/{entry.name}", entry.read_text())

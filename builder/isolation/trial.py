@@ -14,6 +14,7 @@ from builder.machine.shell import until
 
 Picture = Callable[[str], Path | None]
 FILTERED = "2"  # /proc/self/status, Seccomp: nspawn filters the system calls of all its processes
+DISPLAY = "display-manager.service lightdm.service seatsmith-greetd.service seatsmith-sway.service seatsmith-seatd.service"
 RATE, LENGTH = 44100, 60
 ROUNDS = 3  # of a race, which is won by chance
 PLAY = (  # a tone of a minute, by a player with a name of its own (probe/sound.py: CLIENT)
@@ -170,7 +171,7 @@ class Trial:
 
     def alone(self, stage: Stage, attacker: Side, control: Side) -> None:
         stage.bring(12)
-        stage.inside.run("systemctl stop display-manager.service lightdm.service seatd.service", timeout=60)
+        stage.inside.run(f"systemctl stop {DISPLAY}", timeout=60)
         stage.host.run("sleep 2")
         self.try_both(Scene.ALONE, attacker, control)
 
