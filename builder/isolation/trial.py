@@ -14,7 +14,7 @@ from builder.machine.shell import until
 
 Picture = Callable[[str], Path | None]
 FILTERED = "2"  # /proc/self/status, Seccomp: nspawn filters the system calls of all its processes
-DISPLAY = "display-manager.service lightdm.service seatsmith-greetd.service seatsmith-sway.service seatsmith-seatd.service"
+DISPLAY = "display-manager.service lightdm.service seatsmith-greetd.service seatsmith-{sway,seatd}.service"
 RATE, LENGTH = 44100, 60
 ROUNDS = 3  # of a race, which is won by chance
 PLAY = (  # a tone of a minute, by a player with a name of its own (probe/sound.py: CLIENT)
