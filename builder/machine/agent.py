@@ -23,6 +23,7 @@ RESEND = 5.0
 OVERTIME = 124  # exit status of a command that took too long, as timeout(1) has it
 PATIENCE = 20.0  # seconds an answer may come late, beyond the time the command itself may take
 SLOWEST = 4.0
+DYING = 10.0  # seconds for a QEMU that crashed to be gone: its core is written first
 
 
 def slowness() -> float:
@@ -97,8 +98,7 @@ class Agent:
             except BlockingIOError:
                 continue
             except OSError as e:
-                self.alive()
-                raise AgentSilent(f"the line to the guest's agent broke: {e.strerror}") from e
+                raise self._broken(f"the line to the guest's agent broke: {e.strerror}") from e
             data = data[sent:]
 
     def _receive(self, deadline: float) -> list[str]:
@@ -110,14 +110,21 @@ class Agent:
             except BlockingIOError:
                 continue
             except OSError as e:
-                self.alive()
-                raise AgentSilent(f"the line to the guest's agent broke: {e.strerror}") from e
+                raise self._broken(f"the line to the guest's agent broke: {e.strerror}") from e
             if not data:
-                self.alive()
-                raise AgentSilent("QEMU closed the line to the guest's agent")
+                raise self._broken("QEMU closed the line to the guest's agent")
             self.buffer += data
         line, self.buffer = self.buffer.split(b"\n", 1)
         return line.decode(errors="replace").split()
+
+    def _broken(self, problem: str) -> AgentSilent:
+        """What to raise for a line that broke. A QEMU that crashed closes its sockets before it is gone:
+        then MachineDied says with which words it went."""
+        deadline = time.monotonic() + DYING
+        while time.monotonic() < deadline:
+            self.alive()
+            time.sleep(0.1)
+        return AgentSilent(problem)
 
     def _wait(self, *, writing: bool, deadline: float) -> None:
         ends = [self.socket]
