@@ -20,10 +20,15 @@ from builder.seat.overlay import UKIS, entry_text
 from builder.seat.plan import Plan
 from builder.tools import Tools
 from builder.volume import gpt
+from builder.volume.esp import data_ranges
 from builder.volume.medium import Medium
+from builder.volume.xts import Range, Written
 
 SECTOR = 512
 COPY = 1 << 20
+PART = 1 << 16
+FIRST_CLUSTER = 2
+IN_USE = 0x0FFFFFFF  # of an entry of the table; the other bits are reserved
 ENVIRONMENT = {"MTOOLS_SKIP_CHECK": "1", "TZ": "UTC"}
 
 
@@ -37,7 +42,7 @@ class Fat:
     cluster: int
 
     def cluster_at(self, number: int) -> int:
-        return self.data + (number - 2) * self.cluster
+        return self.data + (number - FIRST_CLUSTER) * self.cluster
 
 
 def read_layout(boot: bytes) -> Fat:
@@ -65,7 +70,7 @@ class BootFiles:
                 data = medium.read(partition.start + at, min(COPY, partition.size - at))
                 if data != bytes(len(data)):  # a hole otherwise
                     os.pwrite(f.fileno(), data, at)
-        run(["cp", "--sparse=always", self.image, self._before])
+        run(["cp", self.image, self._before])
         with self.image.open("rb") as f:
             self._fat = read_layout(f.read(SECTOR))
 
@@ -86,6 +91,14 @@ class BootFiles:
 
         Raises InputError where they do not fit; nothing was written then.
         """
+        self.stage(files)
+        self.publish()
+
+    def stage(self, files: Mapping[str, Path | bytes]) -> list[Written]:
+        """Write what new files consist of to clusters that are free until ``publish()``; no sync.
+
+        Raises InputError where they do not fit; nothing was written then.
+        """
         for name, content in files.items():
             source = content if isinstance(content, Path) else "-"
             given = content if isinstance(content, bytes) else None
@@ -97,17 +110,24 @@ class BootFiles:
                     f"{name} does not fit the EFI system partition beside what is on it: {e.output.strip()}",
                     hint="drop the previous environment of the host: seatsmith provision drop",
                 ) from e
-        fresh, tables, used = self.changes()
-        for part in (fresh, tables, used):
+        return self._write(self._fresh())
+
+    def publish(self) -> None:
+        """Make the names of staged files known."""
+        tables, used = self._changes()
+        self._medium.sync()
+        for part in (tables, used):
             self._write(part)
+            self._medium.sync()
 
     def remove(self, names: list[str]) -> None:
         """Remove files: their names first, then what they took."""
         for name in names:
             self._run(["mdel", "-i", self.image, f"::/{name}"])
-        fresh, tables, used = self.changes()
-        for part in (used, fresh, tables):
+        tables, used = self._changes()
+        for part in (used, tables):
             self._write(part)
+            self._medium.sync()
 
     def replace_sector(self, name: str, content: bytes) -> None:
         """Replace the content of a file of one sector by one write."""
@@ -126,61 +146,71 @@ class BootFiles:
         self._medium.write(self._partition.start + at, content)
         self._medium.sync()
 
-    def changes(self) -> tuple[list[int], list[int], list[int]]:
-        """Sectors that mtools changed: in clusters that were free, in the tables, in clusters in use.
+    def _fresh(self) -> list[Range]:
+        """Where the clusters are that were free and are not any more."""
+        with self._before.open("rb") as old, self.image.open("rb") as new:
+            taken = list(self._taken(old.fileno(), new.fileno()))
+        at, unit = self._fat.cluster_at, self._fat.cluster
+        return [(at(number), at(number) + unit) for number in taken]
+
+    def _taken(self, old: int, new: int) -> Iterator[int]:
+        """Numbers of clusters by the tables, of which equal parts are not looked at."""
+        for at in range(0, self._fat.table_size, PART):
+            size = min(PART, self._fat.table_size - at)
+            before, after = (os.pread(fd, size, self._fat.tables + at) for fd in (old, new))
+            if before != after:
+                entries = zip(
+                    *(struct.unpack(f"<{size // 4}I", part) for part in (before, after)), strict=True
+                )
+                for number, (was, now) in enumerate(entries, at // 4):
+                    if not was & IN_USE and now & IN_USE:
+                        yield number
+
+    def _changes(self) -> tuple[list[Range], list[Range]]:
+        """What mtools changed: in the tables (the second one first), and in clusters.
 
         Compared with the copy as it was, not with the disk: what was misread must not be written back.
         """
-        with self._before.open("rb") as f:
-            table = os.pread(f.fileno(), self._fat.table_size, self._fat.tables)
-        fresh: list[int] = []
-        tables: list[int] = []
-        used: list[int] = []
         with self.image.open("rb") as new, self._before.open("rb") as old:
-            for at in self._differing(new.fileno(), old.fileno()):
-                if at < self._fat.data:
-                    tables.append(at)
+            changed = list(self._differing(new.fileno(), old.fileno()))
+        tables = [part for part in changed if part[0] < self._fat.data]
+        return tables[::-1], changed[len(tables) :]
+
+    def _differing(self, new: int, old: int) -> Iterator[Range]:
+        """Sectors; holes of the new copy are holes of the old one."""
+        for start, end in data_ranges(self.image):
+            for at in range(start, end, COPY):
+                size = min(COPY, end - at)
+                ours, theirs = os.pread(new, size, at), os.pread(old, size, at)
+                if ours == theirs:
                     continue
-                number = (at - self._fat.data) // self._fat.cluster + 2
-                free = struct.unpack_from("<I", table, number * 4)[0] & 0x0FFFFFFF == 0
-                (fresh if free else used).append(at)
-        return fresh, tables[::-1], used  # the second table before the first
+                for inner in range(0, size, SECTOR):
+                    if ours[inner : inner + SECTOR] != theirs[inner : inner + SECTOR]:
+                        yield at + inner, at + inner + SECTOR
 
-    def _differing(self, new: int, old: int) -> Iterator[int]:
-        for at in range(0, self._partition.size, COPY):
-            ours, theirs = os.pread(new, COPY, at), os.pread(old, COPY, at)
-            if ours == theirs:
-                continue
-            for inner in range(0, len(ours), SECTOR):
-                if ours[inner : inner + SECTOR] != theirs[inner : inner + SECTOR]:
-                    yield at + inner
-
-    def _write(self, sectors: list[int]) -> None:
-        """Write sectors of the copy, neighbours at once, and sync."""
+    def _write(self, ranges: list[Range]) -> list[Written]:
+        """Write parts of the copy, neighbours at once."""
+        done = []
         with self.image.open("rb") as f, self._before.open("r+b") as before:
-            for start, end in runs(sectors):
+            for start, end in joined(ranges):
                 data = os.pread(f.fileno(), end - start, start)
-                self._medium.write(self._partition.start + start, data)
+                done.append(self._medium.write(self._partition.start + start, data))
                 os.pwrite(before.fileno(), data, start)
-        if sectors:
-            self._medium.sync()
+        return done
 
     def _run(self, argv: list[Arg]) -> str:
         return self._tools.run(argv, env=ENVIRONMENT).text
 
 
-def runs(sectors: list[int]) -> Iterator[tuple[int, int]]:
-    """Neighbouring sectors joined to ranges of at most COPY bytes; the order of the first ones is kept."""
-    start = end = -1
-    for at in sectors:
-        if at == end and end - start < COPY:
-            end += SECTOR
-            continue
-        if start >= 0:
-            yield start, end
-        start, end = at, at + SECTOR
-    if start >= 0:
-        yield start, end
+def joined(ranges: list[Range]) -> list[Range]:
+    """Neighbours as one, of at most COPY bytes; the order of the first ones is kept."""
+    found: list[Range] = []
+    for start, end in ranges:
+        if found and found[-1][1] == start and end - found[-1][0] <= COPY:
+            found[-1] = found[-1][0], end
+        else:
+            found.append((start, end))
+    return found
 
 
 def entry_name(plan: Plan, host: str) -> str:

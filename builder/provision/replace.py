@@ -12,6 +12,7 @@ was verified it is written anew, in the same place; after that, only the switch 
 import contextlib
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 from uuid import uuid4
@@ -211,13 +212,14 @@ class Replacement:
         size = disk.size_of(self.new) - luks.HEADER_SIZE
         self.report.kept = kept.size if kept else 0
         disk.medium.expect(job.image.tar.stat().st_size)
-        with self.timed("filesystem"), ui.current().step(f"Making the filesystem of {job.name}"):
-            image = self.make_filesystem(size, kept)
+        if job.is_host:
+            self.stage_kernel()
         keyfile = self.keyfile()
         recovery = recovery_key() if job.recovery else None
-        with volume_key() as key, self.timed("write"):
-            identity = str(uuid4())
-            header = luks.make_header(
+        identity = str(uuid4())
+        with volume_key() as key, ThreadPoolExecutor(1) as pool:
+            header = pool.submit(  # meanwhile: it takes seconds where a passphrase is hard to guess
+                luks.make_header,
                 self.tools,
                 self.scratch / "header",
                 uuid=identity,
@@ -228,23 +230,35 @@ class Replacement:
                 recovery=recovery,
                 keyfile=keyfile,
             )
-            base = disk.offset(self.new)
-            self.written.append(disk.medium.write(base, header))
-            ranges = ext4.used_ranges(self.tools, image)
-            total = sum(end - start for start, end in ranges)
-            overlay = self.key_blocks(image)
-            with ui.current().step(f"Encrypting {job.name}", total=total) as meter:
-                self.written += disk.medium.encrypt(
-                    image, base + luks.HEADER_SIZE, ranges, key, meter=meter, overlay=overlay
-                )
-            disk.medium.sync()
+            with self.timed("filesystem"), ui.current().step(f"Making the filesystem of {job.name}"):
+                image = self.make_filesystem(size, kept)
+            with self.timed("write"):
+                self.encrypt(image, header.result(), key)
         image.unlink()
         if keyfile is not None:
             wipe(keyfile)
-        with self.timed("verify"), ui.current().step("Reading back what was written", total=total) as meter:
-            disk.medium.read_back(self.written, meter=meter)
-        self.report.encrypted, self.report.recovery = total, recovery
+        with self.timed("verify"):
+            self.read_back()
+        self.report.recovery = recovery
         self.note("verified", luks=identity, old=state)
+
+    def encrypt(self, image: Path, header: bytes, key: bytearray) -> None:
+        """Write the header, and the filesystem in ``image`` behind it."""
+        medium, base = self.disk.medium, self.disk.offset(self.new)
+        self.written.append(medium.write(base, header))
+        ranges = ext4.used_ranges(self.tools, image)
+        total = self.report.encrypted = sum(end - start for start, end in ranges)
+        overlay, payload = self.key_blocks(image), base + luks.HEADER_SIZE
+        with ui.current().step(f"Encrypting {self.job.name}", total=total) as meter:
+            self.written += medium.encrypt(
+                image, payload, ranges, key, meter=meter, overlay=overlay, consume=True
+            )
+        medium.sync()
+
+    def read_back(self) -> None:
+        total = sum(piece.size for piece in self.written)
+        with ui.current().step("Reading back what was written", total=total) as meter:
+            self.disk.medium.read_back(self.written, meter=meter)
 
     def make_filesystem(self, size: int, kept: Kept | None) -> Path:
         job = self.job
@@ -327,18 +341,27 @@ class Replacement:
         disk.commit()
         wipe_free(disk, older)
 
+    def stage_kernel(self) -> None:
+        """Put the new kernel beside the old one; nothing names it yet."""
+        uki, boot = self.job.image.uki, self.boot_files
+        if uki is None:
+            raise InputError(f"the image of {self.job.name} brings no kernel, so it cannot be a host")
+        with ui.current().step(f"Writing the kernel of {self.job.name}"):
+            remove_stale_kernels(self.disk, boot)
+            self.written += boot.stage({kernel_of(self.disk, self.new): uki})
+
     def switch_boot_entry(self) -> None:
-        """Put the new kernel beside the old one, then have the boot menu name it and the new volume."""
-        disk, job = self.disk, self.job
-        uki, header = job.image.uki, disk.header(self.new)
-        if uki is None or header is None:
-            raise InputError(f"the image of {job.name} brings no kernel, so it cannot be a host")
-        name = kernel_of(disk, self.new)
-        with ui.current().step(f"Writing the kernel of {job.name}"):
-            boot = self.boot_files
-            remove_stale_kernels(disk, boot)
-            boot.add({name: uki})
-        point_entry(boot, job.plan, job.name, name, header.uuid)
+        """Have the boot menu name the new kernel and the new volume."""
+        header = self.disk.header(self.new)
+        if header is None:
+            raise InputError(f"volume {self.new} holds no whole LUKS2 header")
+        if not self.written:  # by the run that was interrupted
+            self.stage_kernel()
+            self.disk.medium.sync()
+            self.read_back()
+        self.boot_files.publish()
+        kernel = kernel_of(self.disk, self.new)
+        point_entry(self.boot_files, self.job.plan, self.job.name, kernel, header.uuid)
 
     def kernel_tag(self) -> dict[str, str]:
         """The name that a host's kernel has on the ESP."""

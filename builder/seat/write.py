@@ -342,6 +342,7 @@ class Writer:
                     key,
                     meter=meter,
                     overlay=self.key_blocks(environment, path),
+                    consume=True,
                 )
         report.encrypted += total
 

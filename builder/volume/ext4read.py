@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from builder.errors import InputError
-from builder.volume.cipher import Sectors
+from builder.volume.cipher import SECTOR, Sectors
 from builder.volume.read import Read
 
 ROOT_INODE = 2
@@ -24,6 +24,7 @@ _INCOMPAT_64BIT, _INCOMPAT_RECOVER = 0x80, 0x4
 _DEEPEST = 64  # directories inside each other; more is a loop in a damaged filesystem
 _CHUNK = 1 << 16
 _CACHED = 64  # chunks
+_PART = 1 << 20  # of a file's content at a time
 
 
 @dataclass(frozen=True)
@@ -64,18 +65,26 @@ def decrypting(read: Read, key: bytearray) -> Read:
     sectors = Sectors(key)
     cache: OrderedDict[int, bytes] = OrderedDict()
 
+    def decrypted(offset: int, length: int) -> bytearray:
+        """Whole sectors."""
+        data = bytearray(read(offset, length))
+        del data[len(data) // SECTOR * SECTOR :]
+        sectors.decrypt(data, len(data), offset)
+        return data
+
     def chunk(number: int) -> bytes:
         if number not in cache:
-            data = bytearray(read(number * _CHUNK, _CHUNK))
-            del data[len(data) // 4096 * 4096 :]
-            sectors.decrypt(data, len(data), number * _CHUNK)
-            cache[number] = bytes(data)
+            cache[number] = bytes(decrypted(number * _CHUNK, _CHUNK))
             if len(cache) > _CACHED:
                 cache.popitem(last=False)
         cache.move_to_end(number)
         return cache[number]
 
     def clear(offset: int, length: int) -> bytes:
+        if length > _CHUNK:  # read once, as a rule
+            start = offset // SECTOR * SECTOR
+            end = -(-(offset + length) // SECTOR) * SECTOR
+            return bytes(memoryview(decrypted(start, end - start))[offset - start :][:length])
         first, last = offset // _CHUNK, (offset + length - 1) // _CHUNK
         whole = b"".join(chunk(n) for n in range(first, last + 1))
         return whole[offset - first * _CHUNK :][:length]
@@ -215,7 +224,7 @@ class Filesystem:
                 position = end
             while position < end:
                 at = (physical or 0) * self.block_size + position - logical * self.block_size
-                part = self._read(at, min(_CHUNK, end - position))
+                part = self._read(at, min(_PART, end - position))
                 if not part:
                     raise InputError(f"inode {inode.number} lies outside of the filesystem")
                 yield part

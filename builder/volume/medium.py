@@ -4,7 +4,6 @@ All writers of disks go through a Medium. Tests put another in its place that re
 the middle of one: a power cut, a torn sector, an I/O error.
 """
 
-import ctypes
 import errno
 import os
 import stat
@@ -20,7 +19,6 @@ from builder.volume.cipher import SECTOR, Sectors
 from builder.volume.xts import CHUNK, Range, Written, checksum
 
 SMALL = 128 << 20  # done here rather than by worker processes, which take half a second to start
-_PUNCH_HOLE = 0x01 | 0x02  # FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE (linux/falloc.h)
 
 
 class Medium:
@@ -67,9 +65,7 @@ class Medium:
         """Free a range; it then reads as zeros or anything. False where the disk or file system cannot."""
         if stat.S_ISBLK(os.fstat(self.fd).st_mode):
             return targets.discard(self.fd, size, offset)
-        libc = ctypes.CDLL(None, use_errno=True)
-        libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
-        return bool(libc.fallocate(self.fd, _PUNCH_HOLE, offset, size) == 0)
+        return targets.punch_hole(self.fd, size, offset)
 
     def encrypt(
         self,
@@ -80,10 +76,16 @@ class Medium:
         *,
         meter: Meter,
         overlay: dict[int, bytes] | None = None,
+        consume: bool = False,
     ) -> list[Written]:
-        """Write ``ranges`` of ``source`` as the payload that begins at byte ``base`` of the medium."""
+        """Write ``ranges`` of ``source`` as the payload that begins at byte ``base`` of the medium.
+
+        ``consume`` permits to give back meanwhile what of ``source`` was written: its memory, above all.
+        """
         if sum(end - start for start, end in ranges) > SMALL:
-            return xts.encrypt(self.pool, source, base, ranges, key, meter=meter, overlay=overlay)
+            return xts.encrypt(
+                self.pool, source, base, ranges, key, meter=meter, overlay=overlay, consume=consume
+            )
         done = []
         sectors = Sectors(key)
         with source.open("rb") as f:

@@ -1,6 +1,7 @@
 """May this file or disk be written? Finds what is on it, who uses it, and how large it is."""
 
 import contextlib
+import ctypes
 import errno
 import fcntl
 import json
@@ -20,6 +21,7 @@ from builder.volume import lvm
 from builder.volume.traces import look_for_traces
 
 BLKGETSIZE64, BLKSSZGET, BLKDISCARD, BLKRRPART = 0x80081272, 0x1268, 0x1277, 0x125F  # linux/fs.h
+_PUNCH_HOLE = 0x01 | 0x02  # FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE (linux/falloc.h)
 LOOP_GET_STATUS64, LOOP_INFO = 0x4C05, 232  # linux/loop.h
 
 MARK_AT = 0  # where an unfinished target says so; the protective MBR overwrites it in the end
@@ -271,6 +273,13 @@ def discard(fd: int, size: int, offset: int = 0) -> bool:
     except OSError:
         return False
     return True
+
+
+def punch_hole(fd: int, size: int, offset: int = 0) -> bool:
+    """Give back what a range of a file takes; False where its file system cannot do that."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
+    return bool(libc.fallocate(fd, _PUNCH_HOLE, offset, size) == 0)
 
 
 def reread_table(fd: int) -> None:

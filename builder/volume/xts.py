@@ -21,6 +21,7 @@ import xxhash
 from builder.errors import MachineError
 from builder.ui import Meter
 from builder.volume.cipher import SECTOR, Sectors
+from builder.volume.target import punch_hole
 
 PIECE = 16 << 20  # what a worker is given at a time
 CHUNK = 1 << 20  # what it reads at a time
@@ -102,16 +103,18 @@ def encrypt(
     *,
     meter: Meter,
     overlay: dict[int, bytes] | None = None,
+    consume: bool = False,
 ) -> list[Written]:
     """Encrypt ``ranges`` of ``source`` to the pool's target, whose byte ``base`` is the payload's first.
 
-    Returns what was written where. The caller syncs the target.
+    Returns what was written where. The caller syncs the target. Where ``source`` may be consumed, what was
+    written of it becomes a hole.
     """
     jobs = []
     for piece in split(ranges):
         extra = {o: d for o, d in (overlay or {}).items() if any(a <= o < b for a, b in piece)}
         jobs.append(Job(piece, extra))
-    digests = pool.map(jobs, meter, source=source, base=base, key=key)
+    digests = pool.map(jobs, meter, source=source, base=base, key=key, consume=consume)
     return [Written(base, job.ranges, digest) for job, digest in zip(jobs, digests, strict=True)]
 
 
@@ -187,6 +190,7 @@ class Pool:
         source: Path | None = None,
         base: int = 0,
         key: bytearray | None = None,
+        consume: bool = False,
     ) -> list[bytes]:
         """Digest of each job's bytes on the target: written from ``source`` under ``key``, or read back."""
         self.start()
@@ -196,7 +200,7 @@ class Pool:
 
         def feed(pipe: Connection) -> None:
             try:
-                pipe.send((os.fspath(source) if source else None, base))
+                pipe.send((os.fspath(source) if source else None, base, consume))
                 pipe.send_bytes(key or b"")
                 while queue and not failures:
                     try:
@@ -231,14 +235,17 @@ def _serve(pipe: Connection, target: str) -> None:
     """A worker: takes jobs from the pipe until it closes."""
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError, KeyboardInterrupt):
         while True:
-            source, base = pipe.recv()
+            source, base, consume = pipe.recv()
             key = pipe.recv_bytes()
             sectors = Sectors(key) if key else None
             while (job := pipe.recv()) is not None:
                 try:
-                    pipe.send(
-                        _written(sectors, source, target, base, job) if sectors else _digest(target, job)
-                    )
+                    if sectors is None:
+                        pipe.send(_digest(target, job))
+                        continue
+                    pipe.send(_written(sectors, source, target, base, job))
+                    if consume:
+                        _give_back(source, job)
                 except OSError as e:
                     pipe.send(Failed(e.errno or errno.EIO, base + job.ranges[0][0]))
                     return
@@ -263,6 +270,12 @@ def _written(sectors: Sectors, source: str, target: str, base: int, job: Job) ->
                 digest.update(part)
                 write_all(dst.fileno(), part, base + at)
     return digest.digest()
+
+
+def _give_back(source: str, job: Job) -> None:
+    with open(source, "r+b", 0) as f:  # noqa: PTH123
+        for start, end in job.ranges:
+            punch_hole(f.fileno(), end - start, start)
 
 
 def _digest(target: str, job: Job) -> bytes:

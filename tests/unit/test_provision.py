@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from builder.errors import BusyError, InputError, TrustError, UsageError
 from builder.profile.positions import FileError
 from builder.provision import live
-from builder.provision.bootfiles import runs
+from builder.provision.bootfiles import joined
 from builder.provision.identity import Identity, check_identity, identify
 from builder.provision.journal import AREA_AT, BLOCK, BLOCKS, Journal, Record, decode, encode, read_records
 from builder.seat.load import load_seat
@@ -148,9 +148,11 @@ def test_a_new_volume_never_overlaps_another(places: list[tuple[int, int]], want
         assert found.count == wanted
 
 
-def test_neighbouring_sectors_are_written_at_once() -> None:
-    assert list(runs([0, 512, 1024, 4096, 512])) == [(0, 1536), (4096, 4608), (512, 1024)]
-    assert list(runs([])) == []
+def test_neighbouring_parts_are_written_at_once() -> None:
+    sectors = [(at, at + 512) for at in (0, 512, 1024, 4096, 512)]
+    assert joined(sectors) == [(0, 1536), (4096, 4608), (512, 1024)]
+    assert joined([]) == []
+    assert len(joined([(at << 10, (at + 1) << 10) for at in range(2048)])) == 2, "a mebibyte at most"
 
 
 @pytest.mark.parametrize(
