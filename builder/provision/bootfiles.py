@@ -64,11 +64,12 @@ class BootFiles:
     def __init__(self, medium: Medium, partition: gpt.Partition, tools: Tools, scratch: Path) -> None:
         self._medium, self._partition, self._tools = medium, partition, tools
         self.image, self._before = scratch / "esp", scratch / "esp-before"
+        zeros = bytes(COPY)
         with self.image.open("wb") as f:
             f.truncate(partition.size)
             for at in range(0, partition.size, COPY):
                 data = medium.read(partition.start + at, min(COPY, partition.size - at))
-                if data != bytes(len(data)):  # a hole otherwise
+                if data != zeros[: len(data)]:  # a hole otherwise
                     os.pwrite(f.fileno(), data, at)
         run(["cp", self.image, self._before])
         with self.image.open("rb") as f:
@@ -149,9 +150,8 @@ class BootFiles:
     def _fresh(self) -> list[Range]:
         """Where the clusters are that were free and are not any more."""
         with self._before.open("rb") as old, self.image.open("rb") as new:
-            taken = list(self._taken(old.fileno(), new.fileno()))
-        at, unit = self._fat.cluster_at, self._fat.cluster
-        return [(at(number), at(number) + unit) for number in taken]
+            taken = joined([(n, n + 1) for n in self._taken(old.fileno(), new.fileno())])
+        return [(self._fat.cluster_at(first), self._fat.cluster_at(end)) for first, end in taken]
 
     def _taken(self, old: int, new: int) -> Iterator[int]:
         """Numbers of clusters by the tables, of which equal parts are not looked at."""
@@ -193,9 +193,10 @@ class BootFiles:
         done = []
         with self.image.open("rb") as f, self._before.open("r+b") as before:
             for start, end in joined(ranges):
-                data = os.pread(f.fileno(), end - start, start)
-                done.append(self._medium.write(self._partition.start + start, data))
-                os.pwrite(before.fileno(), data, start)
+                for at in range(start, end, COPY):
+                    data = os.pread(f.fileno(), min(COPY, end - at), at)
+                    done.append(self._medium.write(self._partition.start + at, data))
+                    os.pwrite(before.fileno(), data, at)
         return done
 
     def _run(self, argv: list[Arg]) -> str:
@@ -203,10 +204,10 @@ class BootFiles:
 
 
 def joined(ranges: list[Range]) -> list[Range]:
-    """Neighbours as one, of at most COPY bytes; the order of the first ones is kept."""
+    """Neighbours as one; the order of the first ones is kept."""
     found: list[Range] = []
     for start, end in ranges:
-        if found and found[-1][1] == start and end - found[-1][0] <= COPY:
+        if found and found[-1][1] == start:
             found[-1] = found[-1][0], end
         else:
             found.append((start, end))

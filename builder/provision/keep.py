@@ -7,18 +7,19 @@ others, ACLs among them, afterwards.
 """
 
 import contextlib
-import io
 import os
 import stat
 import tarfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
 from builder.errors import InputError
 from builder.tools import Tools
 from builder.volume.ext4fill import CAPABILITY
 from builder.volume.ext4inode import device_number, extended_attributes, modified
 from builder.volume.ext4read import Entry, Filesystem, Missing
+from builder.volume.tarsink import padded
 
 FROM_TAR = CAPABILITY  # the one extended attribute that comes with the tar
 
@@ -66,18 +67,18 @@ class Kept:
         """Bytes of all kept files."""
         return sum(entry.inode.size for entry in self.entries() if entry.is_file)
 
-    def add_to(self, tar: tarfile.TarFile, folders: set[str]) -> None:
-        """Add everything; directories above it that are not in ``folders`` come from the old filesystem."""
+    def add_to(self, out: BinaryIO, folders: set[str]) -> None:
+        """Write everything as members of a tar, and directories above it that are not in ``folders``."""
         seen: dict[int, str] = {}
         for root in self.roots.values():
             for parent in reversed(PurePosixPath(root.path).parents[:-1]):
                 if str(parent) not in folders:
                     folders.add(str(parent))
-                    self._add(tar, self._filesystem.find(str(parent)), seen)
+                    self._add(out, self._filesystem.find(str(parent)), seen)
             for entry in self._filesystem.walk_from(root):
-                self._add(tar, entry, seen)
+                self._add(out, entry, seen)
 
-    def _add(self, tar: tarfile.TarFile, entry: Entry, seen: dict[int, str]) -> None:
+    def _add(self, out: BinaryIO, entry: Entry, seen: dict[int, str]) -> None:
         inode = entry.inode
         raw = self._filesystem.raw_inode(inode.number)
         info = tarfile.TarInfo(f"./{entry.path}")
@@ -88,7 +89,7 @@ class Kept:
         if capability := extended_attributes(raw, self._filesystem.block).get(FROM_TAR):
             headers[f"SCHILY.xattr.{FROM_TAR}"] = capability.decode("utf-8", "surrogateescape")
         info.pax_headers = headers
-        content: io.RawIOBase | None = None
+        content: Iterator[bytes] = iter(())
         if entry.is_directory:
             info.type = tarfile.DIRTYPE
         elif entry.is_link:
@@ -97,7 +98,7 @@ class Kept:
             info.type, info.linkname = tarfile.LNKTYPE, f"./{seen[inode.number]}"
         elif entry.is_file:
             info.size = inode.size
-            content = Content(self._filesystem.contents(inode))
+            content = self._filesystem.contents(inode)
         elif stat.S_ISFIFO(inode.mode):
             info.type = tarfile.FIFOTYPE
         elif stat.S_ISCHR(inode.mode) or stat.S_ISBLK(inode.mode):
@@ -107,7 +108,10 @@ class Kept:
             return  # a socket: made anew by whoever listens on it
         if not entry.is_directory:
             seen.setdefault(inode.number, entry.path)
-        tar.addfile(info, content)
+        out.write(info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape"))
+        for part in content:
+            out.write(part)
+        out.write(bytes(padded(info.size) - info.size))
 
     def set_attributes(self, tools: Tools, image: Path, scratch: Path) -> None:
         """Give the files in a new filesystem those extended attributes that did not come with the tar.
@@ -134,22 +138,3 @@ class Kept:
             said = tools.run(["debugfs", "-w", "-f", script, image]).stderr.decode(errors="replace")
             if wrong := [line for line in said.splitlines() if line and not line.startswith("debugfs")]:
                 raise InputError(f"extended attributes of kept files cannot be set: {wrong[0]}")
-
-
-class Content(io.RawIOBase):
-    """A file object over the pieces of a file."""
-
-    def __init__(self, pieces: Iterator[bytes]) -> None:
-        self._pieces, self._rest = pieces, b""
-
-    def read(self, size: int = -1, /) -> bytes:
-        parts = []
-        while size > 0:
-            if not self._rest:
-                self._rest = next(self._pieces, b"")
-            if not self._rest:
-                break
-            parts.append(self._rest[:size])
-            size -= len(parts[-1])
-            self._rest = self._rest[len(parts[-1]) :]
-        return b"".join(parts)

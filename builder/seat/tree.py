@@ -26,7 +26,7 @@ class Kept(Protocol):
     """Files that are carried over from elsewhere, in place of the image's."""
 
     def covers(self, name: str) -> bool: ...
-    def add_to(self, tar: tarfile.TarFile, folders: set[str]) -> None: ...
+    def add_to(self, out: BinaryIO, folders: set[str]) -> None: ...
 
 
 class Source(Protocol):
@@ -78,10 +78,10 @@ def write_tree(
                 continue
             out.write(member.headers)
             copy(stream, out, padded(member.size), image)
+    if kept:
+        kept.add_to(out, there)
     large: dict[str, Any] = {"bufsize": AHEAD, "copybufsize": AHEAD}  # tarfile's own are of some KiB
     with tarfile.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT, encoding="utf-8", **large) as tar:
-        if kept:
-            kept.add_to(tar, there)
         for name, path in over.items():
             if name in files or name not in there:
                 add(tar, name, path, epoch)

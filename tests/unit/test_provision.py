@@ -152,7 +152,6 @@ def test_neighbouring_parts_are_written_at_once() -> None:
     sectors = [(at, at + 512) for at in (0, 512, 1024, 4096, 512)]
     assert joined(sectors) == [(0, 1536), (4096, 4608), (512, 1024)]
     assert joined([]) == []
-    assert len(joined([(at << 10, (at + 1) << 10) for at in range(2048)])) == 2, "a mebibyte at most"
 
 
 @pytest.mark.parametrize(
