@@ -5,14 +5,11 @@ of its own, since the seat of the other tests has a strict container, whose keyb
 """
 
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
-from builder.machine.boottest import first_boot
-from builder.machine.seatdisk import written_seat
-from builder.project import Project, cache_home
-from builder.tools import ensure_tools
-from tests.support.bootedseat import BootedSeat, make_seat_of_image
+from tests.support.bootedseat import BootedSeat, booted_seat, make_seat_of_image
 
 pytestmark = pytest.mark.long
 CHECKS = ("keyboard-on-own-terminal", "keyboard-on-other-terminal", "new-keyboard", "pointer", "monitor")
@@ -32,21 +29,11 @@ do sleep 0.2; done
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BootedSeat]:
-    tools = ensure_tools()
-    place = tmp_path_factory.mktemp("shared")
-    project = Project(place / "project", cache_home(), place / "dist")
-    make_seat_of_image(project, isolation="shared")
-    folder, kernel = place / "report", place / "kernel"
-    folder.mkdir()
-    kernel.mkdir()
-    subject = written_seat(project, "twins", tools, kernel, full=False)
-    assert not subject.containers[0].strict
-    overlay = place / "ready.qcow2"
-    boot = first_boot(subject, tools, folder, overlay, print)
-    assert boot.outcome == "passed", boot.message
-    yield BootedSeat(tools, project, subject, folder, overlay, boot)
-    for path in (overlay, subject.disk):
-        path.unlink(missing_ok=True)
+    make = partial(make_seat_of_image, isolation="shared")
+    with booted_seat(tmp_path_factory.mktemp("shared"), make) as seat:
+        assert seat.boot.outcome == "passed", seat.boot.message
+        assert not seat.subject.containers[0].strict
+        yield seat
 
 
 def test_devices_that_come_and_go_work_in_the_container_by_the_forwarder(shared: BootedSeat) -> None:

@@ -4,14 +4,11 @@ It takes an image and two boots of its own: the seat of the other tests is by X1
 """
 
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
-from builder.machine.boottest import first_boot
-from builder.machine.seatdisk import written_seat
-from builder.project import Project, cache_home
-from builder.tools import ensure_tools
-from tests.support.bootedseat import BootedSeat, make_seat
+from tests.support.bootedseat import BootedSeat, booted_seat, make_seat
 
 pytestmark = pytest.mark.long
 CHECKS = ("greeter", "input-stays", "nothing-failed", "restart")
@@ -20,22 +17,12 @@ WAYLAND = "isolation: {}\ndisplay: {{server: wayland, session: sway, autologin: 
 
 @pytest.fixture(scope="module", params=["strict", "shared"])
 def seat(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[BootedSeat]:
-    tools = ensure_tools()
-    place = tmp_path_factory.mktemp(request.param)
-    project = Project(place / "project", cache_home(), place / "dist")
-    make_seat(project, WAYLAND.format(request.param))
-    folder, kernel = place / "report", place / "kernel"
-    folder.mkdir()
-    kernel.mkdir()
-    subject = written_seat(project, "twins", tools, kernel, full=False)
-    assert subject.containers[0].strict == (request.param == "strict")
-    assert {facts.user for facts in subject.environments} == {None}
-    overlay = place / "ready.qcow2"
-    boot = first_boot(subject, tools, folder, overlay, print)
-    assert boot.outcome == "passed", boot.message
-    yield BootedSeat(tools, project, subject, folder, overlay, boot)
-    for path in (overlay, subject.disk):
-        path.unlink(missing_ok=True)
+    make = partial(make_seat, more=WAYLAND.format(request.param))
+    with booted_seat(tmp_path_factory.mktemp(request.param), make) as seat:
+        assert seat.boot.outcome == "passed", seat.boot.message
+        assert seat.subject.containers[0].strict == (request.param == "strict")
+        assert {facts.user for facts in seat.subject.environments} == {None}
+        yield seat
 
 
 def test_whoever_logged_in_types_switches_and_logs_out_by_wayland(seat: BootedSeat) -> None:

@@ -8,17 +8,19 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from builder.machine.boottest import Wanted, read_records, run_checks
+from builder.machine.boottest import Wanted, first_boot, read_records, run_checks
+from builder.machine.seatdisk import written_seat
 from builder.machine.subject import Subject
-from builder.project import Project
+from builder.project import Project, cache_home
 from builder.report.model import Report
 from builder.report.page import write_report
 from builder.report.record import CheckRecord
-from builder.tools import Tools
+from builder.tools import Tools, ensure_tools
 from tests.support.tinyproject import CHECKOUT, copy_checkout
 
 NONE: Mapping[str, tuple[str, str]] = {}
@@ -79,6 +81,25 @@ class BootedSeat:
         report = Report("twins", self.folder / "unharmed", records, self.folder / "boot.json")
         write_report(report)
         return report
+
+
+@contextmanager
+def booted_seat(place: Path, make: Callable[[Project], None], *, full: bool = False) -> Iterator[BootedSeat]:
+    """The seat that ``make`` writes to a project below ``place``, brought up once.
+
+    ``boot`` says whether it came up. Disks and states are removed at the end.
+    """
+    tools = ensure_tools()
+    project = Project(place / "project", cache_home(), place / "dist")
+    make(project)
+    folder, kernel, overlay = place / "report", place / "kernel", place / "ready.qcow2"
+    folder.mkdir()
+    kernel.mkdir()
+    subject = written_seat(project, "twins", tools, kernel, full=full)
+    boot = first_boot(subject, tools, folder, overlay, print)
+    yield BootedSeat(tools, project, subject, folder, overlay, boot)
+    for path in (overlay, subject.disk):
+        path.unlink(missing_ok=True)
 
 
 def seatsmith(project: Project, *words: str) -> None:

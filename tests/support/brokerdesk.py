@@ -75,6 +75,7 @@ class FakeMaker:
     places: dict[int, str] = field(default_factory=dict)
     shapes: dict[str, Shape] = field(default_factory=dict)
     silent: dict[str, bool] = field(default_factory=dict)
+    held: set[int] = field(default_factory=set)
 
     def make(self, place: str, shape: Shape) -> int:
         ours, reader = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -84,6 +85,9 @@ class FakeMaker:
         fd = ours.detach()
         self.places[fd] = place
         return fd
+
+    def hold(self, fd: int) -> None:
+        self.held.add(fd)
 
     def silence(self, fd: int, *, silent: bool) -> None:
         self.silent[self.places[fd]] = silent
