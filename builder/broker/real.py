@@ -83,6 +83,16 @@ def present() -> Iterator[str]:
             yield node
 
 
+def deafen(fd: int, *, deaf: bool) -> None:
+    """Have the kernel say nothing to this descriptor, by a mask of event types.
+
+    Opening at each switch instead takes 50 ms for a USB mouse (drivers/hid/usbhid/hid-core.c), and closing
+    waits for all processors.
+    """
+    types = ctypes.c_ulong(0 if deaf else ALL)  # the kernel takes whole longs alone
+    fcntl.ioctl(fd, EVIOCSMASK, MASK.pack(EV_SYN, ctypes.sizeof(types), ctypes.addressof(types)))
+
+
 class Devices:
     """The kernel's input devices, of which python-evdev says what they can say."""
 
@@ -96,10 +106,7 @@ class Devices:
         return os.open(node, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
 
     def deafen(self, fd: int, *, deaf: bool) -> None:
-        """By a mask of event types. Opening at each switch instead takes 50 ms for a USB mouse
-        (drivers/hid/usbhid/hid-core.c), and closing waits for all processors."""
-        types = ctypes.c_ulong(0 if deaf else ALL)  # the kernel takes whole longs alone
-        fcntl.ioctl(fd, EVIOCSMASK, MASK.pack(EV_SYN, ctypes.sizeof(types), ctypes.addressof(types)))
+        deafen(fd, deaf=deaf)
 
     def slot(self, fd: int) -> int:
         axis = bytearray(AXIS.size)

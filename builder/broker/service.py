@@ -115,11 +115,11 @@ class Broker:
             self.deafen(node)
         entered = self.router.active
         self.first_words.enter(entered)
-        self.follow(entered)
         if entered is not None:
             self.clones.silence_all(entered, silent=False)
             for node in list(self.open):
                 self.hear(node)
+        self.follow(entered)
 
     def follow(self, environment: str | None) -> None:
         """Hear for a while whether the environment opens its devices."""

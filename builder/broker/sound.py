@@ -7,13 +7,15 @@ PULSE_SERVER names the host's server.
 """
 
 import os
+import select
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 
-CHANGED = "on server"  # pactl(1), subscribe: "Event 'change' on server #0"
+CHANGED = b"on server"  # pactl(1), subscribe: "Event 'change' on server #0"
+CHUNK = 4096
 PAUSE = 0.5  # seconds, for what comes and goes together
 
 
@@ -28,14 +30,20 @@ def carry(file: str, asked: Callable[[], list[str]] = defaults) -> None:
     before = asked()
     tunnel = subprocess.Popen(["pipewire", "-c", file])
     events = subprocess.Popen(
-        ["pactl", "subscribe"], stdout=subprocess.PIPE, text=True, env={**os.environ, "LC_ALL": "C"}
+        ["pactl", "subscribe"], stdout=subprocess.PIPE, bufsize=0, env={**os.environ, "LC_ALL": "C"}
     )
+    ended = os.pidfd_open(tunnel.pid)
     try:
         assert events.stdout is not None
-        for line in events.stdout:
-            if tunnel.poll() is not None or (CHANGED in line and asked() != before):
+        listening, line = events.stdout.fileno(), b""
+        while ended not in select.select([listening, ended], [], [])[0]:
+            if not (part := os.read(listening, CHUNK)):
+                break
+            *lines, line = (line + part).split(b"\n")
+            if any(CHANGED in known for known in lines) and asked() != before:
                 break
     finally:
+        os.close(ended)
         for program in (events, tunnel):
             program.terminate()
             program.wait()

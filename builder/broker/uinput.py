@@ -7,7 +7,7 @@ from pathlib import Path
 import evdev
 
 from .codes import EV_ABS, EV_SYN
-from .real import OURS
+from .real import OURS, deafen
 from .shapes import Shape
 
 UINPUT = "/dev/uinput"
@@ -21,6 +21,7 @@ class Uinput:
 
     def __init__(self) -> None:
         self.switches: dict[int, str] = {}
+        self.held: list[int] = []
 
     def make(self, place: str, shape: Shape) -> int:
         events: dict[int, list[object]] = {kind: list(codes) for kind, codes in shape.codes.items()}
@@ -42,6 +43,12 @@ class Uinput:
         if device.device is not None:
             device.device.close()
         return fd
+
+    def hold(self, fd: int) -> None:
+        for node in (SYSFS / sysname(fd)).glob("event*"):
+            held = os.open(f"/dev/input/{node.name}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            deafen(held, deaf=True)
+            self.held.append(held)
 
     def silence(self, fd: int, *, silent: bool) -> None:
         if fd not in self.switches:

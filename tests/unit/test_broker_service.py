@@ -166,6 +166,7 @@ def test_a_touch_screen_gets_a_virtual_one_of_its_shape_in_every_environment(des
     assert sorted(place.split("/")[0] for place in made) == ["guest", "work"]
     assert all(desk.maker.shapes[place] == SCREEN for place in made)
     assert {place: desk.maker.silent[place] for place in made} == {p: p.startswith("guest") for p in made}
+    assert desk.maker.held == set(desk.broker.clones.fds.values())
     before = len(desk.maker.shapes)
     desk.monitor.tell("remove", "screen")
     desk.turn()

@@ -1,5 +1,7 @@
 """Does the tunnel to the host's sound server start anew when its default sink changes, and only then?"""
 
+import os
+import signal
 import time
 from pathlib import Path
 from threading import Thread
@@ -8,7 +10,7 @@ import pytest
 
 from builder.broker import sound
 
-PIPEWIRE = '#!/bin/sh\necho "$@" >>{0}/started\nexec sleep 60\n'
+PIPEWIRE = '#!/bin/sh\necho "$@" >>{0}/started\necho $$ >{0}/plays\nexec sleep 60\n'
 PACTL = """\
 #!/bin/sh
 case $1 in
@@ -65,5 +67,14 @@ def test_other_changes_leave_it_as_it_is(host: Path) -> None:
     assert thread.is_alive()
     (host / "get-default-source").write_text("alsa_input\n")
     happens(host, "Event 'change' on server #4294967295")
+    thread.join(timeout=20)
+    assert not thread.is_alive()
+
+
+def test_a_tunnel_that_ends_is_noticed_though_the_server_says_nothing(host: Path) -> None:
+    thread = begin(host)
+    while not (plays := host / "plays").exists() or not plays.read_text().endswith("\n"):
+        time.sleep(0.02)
+    os.kill(int(plays.read_text()), signal.SIGKILL)
     thread.join(timeout=20)
     assert not thread.is_alive()
