@@ -243,9 +243,10 @@ def _serve(pipe: Connection, target: str) -> None:
                     if sectors is None:
                         pipe.send(_digest(target, job))
                         continue
-                    pipe.send(_written(sectors, source, target, base, job))
-                    if consume:
+                    written = _written(sectors, source, target, base, job)
+                    if consume:  # before we say so: then the source may go
                         _give_back(source, job)
+                    pipe.send(written)
                 except OSError as e:
                     pipe.send(Failed(e.errno or errno.EIO, base + job.ranges[0][0]))
                     return
