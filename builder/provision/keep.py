@@ -2,26 +2,29 @@
 
 They are read from the old filesystem through a decrypting ``read``, so that they lie nowhere in the clear
 but in the new filesystem's scratch file, and go on as members of the tar that it is made from: with owners,
-modes, times and hard links. Of extended attributes a Filler takes file capabilities alone; debugfs sets the
-others, ACLs among them, afterwards.
+modes, times, hard links, extended attributes and flags. Whoever was root in the old environment chose their
+names, also those of attributes: nothing of it is ever given to a program.
 """
 
 import contextlib
 import os
 import stat
 import tarfile
-from collections.abc import Iterator, Sequence
-from pathlib import Path, PurePosixPath
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import PurePosixPath
 from typing import BinaryIO
 
 from builder.errors import InputError
-from builder.tools import Tools
-from builder.volume.ext4fill import CAPABILITY
-from builder.volume.ext4inode import device_number, extended_attributes, modified
-from builder.volume.ext4read import Entry, Filesystem, Missing
-from builder.volume.tarsink import padded
+from builder.volume.ext4fill import CARRIED_FLAGS
+from builder.volume.ext4inode import device_number, modified
+from builder.volume.ext4read import ENCRYPTED, INLINE, Entry, Filesystem, Missing
+from builder.volume.ext4xattr import RECORD, Extended, stored_in, to_record
+from builder.volume.tarsink import FLAGS, padded
 
-FROM_TAR = CAPABILITY  # the one extended attribute that comes with the tar
+UNREADABLE = {
+    ENCRYPTED: "is encrypted by fscrypt, whose key only the environment itself has",
+    INLINE: "is stored in its inode (the ext4 feature inline_data), which is not read here",
+}
 
 
 class Kept:
@@ -62,13 +65,33 @@ class Kept:
         for root in self.roots.values():
             yield from self._filesystem.walk_from(root)
 
-    @property
-    def size(self) -> int:
-        """Bytes of all kept files."""
-        return sum(entry.inode.size for entry in self.entries() if entry.is_file)
+    def check(self) -> int:
+        """Bytes of all kept files. Raises InputError for what cannot be carried over, with its path."""
+        size = 0
+        for entry in self.entries():
+            self.xattrs(entry)
+            for flag, what in UNREADABLE.items():
+                if entry.inode.flags & flag:
+                    raise InputError(
+                        f"{'/' + entry.path!r} is to be kept, and {what}",
+                        hint="take it out of `keep:` of the seat file, and copy it by hand",
+                    )
+            size += entry.inode.size if entry.is_file else 0
+        return size
 
-    def add_to(self, out: BinaryIO, folders: set[str]) -> None:
-        """Write everything as members of a tar, and directories above it that are not in ``folders``."""
+    def xattrs(self, entry: Entry) -> list[Extended]:
+        """Its attributes, ACLs among them. Raises InputError, with its path, where they cannot be read."""
+        try:
+            return stored_in(self._filesystem.raw_inode(entry.inode.number), self._filesystem.block)
+        except InputError as e:
+            raise InputError(f"{'/' + entry.path!r} is to be kept: {e.message}", hint=e.hint) from e
+
+    def add_to(self, out: BinaryIO, folders: set[str], without: Collection[str] = ()) -> None:
+        """Write everything as members of a tar, and directories above it that are not in ``folders``.
+
+        Those are added to ``folders``, and all that are kept. Files ``without`` are left out: something else
+        comes in their place.
+        """
         seen: dict[int, str] = {}
         for root in self.roots.values():
             for parent in reversed(PurePosixPath(root.path).parents[:-1]):
@@ -76,7 +99,10 @@ class Kept:
                     folders.add(str(parent))
                     self._add(out, self._filesystem.find(str(parent)), seen)
             for entry in self._filesystem.walk_from(root):
-                self._add(out, entry, seen)
+                if entry.is_directory:
+                    folders.add(entry.path)  # keeps its mode and owner where the overlay has it, too
+                if entry.path not in without:
+                    self._add(out, entry, seen)
 
     def _add(self, out: BinaryIO, entry: Entry, seen: dict[int, str]) -> None:
         inode = entry.inode
@@ -86,16 +112,18 @@ class Kept:
         seconds, nanoseconds = modified(raw)
         info.mtime = seconds
         headers = {"mtime": f"{seconds}.{nanoseconds:09}"} if nanoseconds else {}
-        if capability := extended_attributes(raw, self._filesystem.block).get(FROM_TAR):
-            headers[f"SCHILY.xattr.{FROM_TAR}"] = capability.decode("utf-8", "surrogateescape")
+        if extended := self.xattrs(entry):
+            headers[RECORD.decode()] = to_record(extended)
+        if inode.flags & CARRIED_FLAGS and (entry.is_file or entry.is_directory):
+            headers[FLAGS.decode()] = str(inode.flags & CARRIED_FLAGS)
         info.pax_headers = headers
         content: Iterator[bytes] = iter(())
         if entry.is_directory:
             info.type = tarfile.DIRTYPE
-        elif entry.is_link:
-            info.type, info.linkname = tarfile.SYMTYPE, self._filesystem.target(inode)
         elif inode.number in seen:
             info.type, info.linkname = tarfile.LNKTYPE, f"./{seen[inode.number]}"
+        elif entry.is_link:
+            info.type, info.linkname = tarfile.SYMTYPE, self._filesystem.target(inode)
         elif entry.is_file:
             info.size = inode.size
             content = self._filesystem.contents(inode)
@@ -112,29 +140,3 @@ class Kept:
         for part in content:
             out.write(part)
         out.write(bytes(padded(info.size) - info.size))
-
-    def set_attributes(self, tools: Tools, image: Path, scratch: Path) -> None:
-        """Give the files in a new filesystem those extended attributes that did not come with the tar.
-
-        ``scratch`` is a directory for their values while debugfs(8) reads them.
-        """
-        lines: list[str] = []
-        with image.open("rb") as f:
-            new = Filesystem(lambda offset, length: os.pread(f.fileno(), length, offset))
-            for entry in self.entries():
-                raw = self._filesystem.raw_inode(entry.inode.number)
-                values = extended_attributes(raw, self._filesystem.block)
-                values.pop(FROM_TAR, None)
-                if not values:
-                    continue
-                number = new.find(entry.path).inode.number
-                for name, value in values.items():
-                    path = scratch / f"attribute-{len(lines)}"
-                    path.write_bytes(value)
-                    lines.append(f'ea_set -f {path} <{number}> "{name}"')
-        if lines:
-            script = scratch / "attributes"
-            script.write_text("\n".join(lines) + "\n")
-            said = tools.run(["debugfs", "-w", "-f", script, image]).stderr.decode(errors="replace")
-            if wrong := [line for line in said.splitlines() if line and not line.startswith("debugfs")]:
-                raise InputError(f"extended attributes of kept files cannot be set: {wrong[0]}")

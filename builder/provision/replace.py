@@ -92,6 +92,7 @@ class Replacement:
                 self.switch()
             else:
                 kept = Kept(old, self.job.keep) if old and self.job.keep else None
+                self.report.kept = kept.check() if kept else 0
                 users = users_of(self.job.profiles[self.job.name])
                 self.passwords = (hashes_in(old, users) if old else {}) | dict(self.job.passwords)
                 self.persona = new_persona(hostname=self.job.hostname, old=persona_in(old) if old else None)
@@ -210,7 +211,6 @@ class Replacement:
         """Write header and filesystem to the new volume, and compare all of it with what the disk holds."""
         disk, job = self.disk, self.job
         size = disk.size_of(self.new) - luks.HEADER_SIZE
-        self.report.kept = kept.size if kept else 0
         disk.medium.expect(job.image.tar.stat().st_size)
         if job.is_host:
             self.stage_kernel()
@@ -280,8 +280,6 @@ class Replacement:
             label=job.name[: ext4.LABEL_LENGTH],
             epoch=job.image.epoch,
         )
-        if kept:
-            kept.set_attributes(self.tools, path, self.scratch)
         return path
 
     def keyfile(self) -> bytearray | None:

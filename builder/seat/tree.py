@@ -3,7 +3,7 @@
 import contextlib
 import io
 import tarfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +26,7 @@ class Kept(Protocol):
     """Files that are carried over from elsewhere, in place of the image's."""
 
     def covers(self, name: str) -> bool: ...
-    def add_to(self, out: BinaryIO, folders: set[str]) -> None: ...
+    def add_to(self, out: BinaryIO, folders: set[str], without: Collection[str]) -> None: ...
 
 
 class Source(Protocol):
@@ -79,7 +79,7 @@ def write_tree(
             out.write(member.headers)
             copy(stream, out, padded(member.size), image)
     if kept:
-        kept.add_to(out, there)
+        kept.add_to(out, there, files)
     large: dict[str, Any] = {"bufsize": AHEAD, "copybufsize": AHEAD}  # tarfile's own are of some KiB
     with tarfile.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT, encoding="utf-8", **large) as tar:
         for name, path in over.items():

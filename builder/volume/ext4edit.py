@@ -15,8 +15,8 @@ from typing import BinaryIO
 
 from builder.errors import InputError
 from builder.tools import Tools
-from builder.volume.ext4inode import attribute_block
 from builder.volume.ext4read import Entry, Filesystem, Missing
+from builder.volume.ext4xattr import attribute_block
 from builder.volume.read import Read
 from builder.volume.traces import data_extents
 

@@ -16,14 +16,15 @@ from builder.errors import InputError
 from builder.volume.crc32c import crc32c, crc32c_each
 from builder.volume.ext4edit import BLOCK
 from builder.volume.ext4layout import INODE_SIZE, Layout
+from builder.volume.ext4xattr import Extended, in_block, in_inode
 from builder.volume.xts import write_all
 
 ROOT = 2
 TOGETHER = 1 << 20  # bytes of small files that are written by one call
 DIRECT = 256 << 10  # bytes that are written from where they are
-CAPABILITY = "security.capability"
 _INODE = struct.Struct("<HHIIIIIHHIII60sIIIIHHHHHHHHIIIIIII")
 _EXTENTS, _SHORTEST_BLOCK_LINK = 0x80000, 60
+CARRIED_FLAGS = 0xF8  # chattr(1): sync, immutable, append only, no dump, no access times
 _IN_INODE, _IN_BLOCK = 4, (BLOCK - 12) // 12  # extents
 _LONGEST_EXTENT = 0x8000  # blocks
 _TAIL = struct.Struct("<IHBBI")  # struct ext4_dir_entry_tail
@@ -44,7 +45,10 @@ Extent = list[int]  # first block in the file, first block of the disk, number o
 
 @dataclass(frozen=True, slots=True)
 class Attributes:
-    """What an inode says beside its content. ``mode`` is with the kind of file."""
+    """What an inode says beside its content.
+
+    ``mode`` is with the kind of file; of ``flags`` only CARRIED_FLAGS are taken.
+    """
 
     mode: int
     uid: int = 0
@@ -52,7 +56,8 @@ class Attributes:
     seconds: int = 0
     nanoseconds: int = 0
     device: tuple[int, int] = (0, 0)
-    capability: bytes = b""
+    extended: tuple[Extended, ...] = ()
+    flags: int = 0
 
 
 @dataclass(slots=True)
@@ -253,15 +258,25 @@ class Filler:
         self, a: Attributes, *, size: int, links: int, block: bytes, blocks: int = 0, flags: int = 0
     ) -> bytes:
         """An inode without its checksum; blocks are counted in units of 512 bytes."""
+        area, rest = in_inode(a.extended, INODE_SIZE - _INODE.size)
+        attributes = self._attribute_block(rest) if rest else 0
+        blocks += bool(rest)
+        flags |= a.flags & CARRIED_FLAGS
         low, extra = a.seconds & 0xFFFFFFFF, a.nanoseconds << 2
         extra |= (a.seconds - (low - (low >> 31 << 32))) >> 32 & 3
         units = blocks * (BLOCK // 512)
         raw = _INODE.pack(
             *(a.mode, a.uid & 0xFFFF, size & 0xFFFFFFFF, low, low, low, 0, a.gid & 0xFFFF, links),
-            *(units & 0xFFFFFFFF, flags, 0, block, 0, 0, size >> 32, 0, units >> 32, 0),
+            *(units & 0xFFFFFFFF, flags, 0, block, 0, attributes & 0xFFFFFFFF),
+            *(size >> 32, 0, units >> 32, attributes >> 32),
             *(a.uid >> 16, a.gid >> 16, 0, 0, 32, 0, extra, extra, extra, self._epoch & 0xFFFFFFFF, 0, 0, 0),
         )
-        return raw + capability_area(a.capability, INODE_SIZE - len(raw))
+        return raw + area
+
+    def _attribute_block(self, extended: Sequence[Extended]) -> int:
+        number, _ = self.layout.take_blocks(1)
+        os.pwrite(self._fd, in_block(extended, number, self.layout.seed), number * BLOCK)
+        return number
 
     def finish(self) -> None:
         """Write the directories and all tables."""
@@ -374,22 +389,3 @@ def block_sums(blocks: Sequence[bytes], starts: Sequence[int]) -> list[int]:
         for n, value in zip(chosen, sums, strict=True):
             found[n] = value
     return found
-
-
-def capability_area(value: bytes, size: int) -> bytes:
-    """The end of an inode, with a file's capability where it has one (struct ext4_xattr_entry)."""
-    if not value:
-        return bytes(size)
-    name = CAPABILITY.partition(".")[2].encode()
-    padded = value.ljust(-(-len(value) // 4) * 4, b"\0")
-    place = size - 4 - len(padded)  # counted from the first entry
-    hashed = 0
-    for byte in name:
-        hashed = (hashed << 5 ^ hashed >> 27 ^ byte) & 0xFFFFFFFF
-    for at in range(0, len(padded), 4):
-        word = int.from_bytes(padded[at : at + 4], "little")
-        hashed = (hashed << 16 ^ hashed >> 16 ^ word) & 0xFFFFFFFF
-    entry = struct.pack("<BBHIII", len(name), 6, place, 0, len(value), hashed) + name.ljust(12, b"\0")
-    if 4 + len(entry) + 4 + len(padded) > size:
-        raise InputError("a file's capability is larger than Linux makes them")
-    return (struct.pack("<I", 0xEA020000) + entry).ljust(size - len(padded), b"\0") + padded

@@ -7,17 +7,12 @@ inode's first byte.
 import struct
 from collections.abc import Callable
 
-from builder.errors import InputError
+from builder.volume.ext4xattr import stored_in
 
 _MTIME_AT = 0x10  # i_mtime
 _BLOCK_AT = 0x28  # i_block: of a device, its number in the old encoding and in the new one
-_FILE_ACL_AT, _FILE_ACL_HIGH_AT = 0x68, 0x76  # the block with extended attributes, in two parts
-_ISIZE_AT = 0x80  # i_extra_isize: bytes of fields behind the first 128; attributes follow them
 _MTIME_EXTRA_AT = 0x88  # i_mtime_extra
 
-_XATTR_MAGIC = 0xEA020000
-_XATTR_BLOCK_HEADER = 32  # bytes of struct ext4_xattr_header
-_XATTR_ENTRY = struct.Struct("<BBHIII")  # name length, prefix, value offset, value inode, value size, hash
 _PREFIXES = {1: "user.", 4: "trusted.", 6: "security.", 7: "system."}
 _ACLS = {2: "system.posix_acl_access", 3: "system.posix_acl_default"}
 _ACL_WITH_ID = (0x02, 0x08)  # ACL_USER, ACL_GROUP
@@ -28,42 +23,12 @@ def extended_attributes(raw: bytes, read_block: Callable[[int], bytes]) -> dict[
 
     Raises InputError where they are damaged, or a value has an inode to itself (the feature ea_inode).
     """
-    found: dict[str, bytes] = {}
-    extra = struct.unpack_from("<H", raw, _ISIZE_AT)[0] if len(raw) > _ISIZE_AT + 2 else 0
-    start = _ISIZE_AT + extra
-    if extra and start + 4 <= len(raw) and struct.unpack_from("<I", raw, start)[0] == _XATTR_MAGIC:
-        found |= parse_attributes(raw[start + 4 :], 0)
-    if number := attribute_block(raw):
-        block = read_block(number)
-        if struct.unpack_from("<I", block)[0] != _XATTR_MAGIC:
-            raise InputError("the ext4 filesystem is damaged (extended attributes)")
-        found |= parse_attributes(block, _XATTR_BLOCK_HEADER)
-    return found
-
-
-def attribute_block(raw: bytes) -> int:
-    """Number of the block with an inode's extended attributes; 0 where it has none."""
-    low, high = (
-        struct.unpack_from("<I", raw, _FILE_ACL_AT)[0],
-        struct.unpack_from("<H", raw, _FILE_ACL_HIGH_AT)[0],
-    )
-    return int(low | high << 32)
-
-
-def parse_attributes(area: bytes, at: int) -> dict[str, bytes]:
-    """Entries from byte ``at`` of an area, whose values' offsets count from its start."""
     found = {}
-    while at + _XATTR_ENTRY.size <= len(area) and area[at : at + 4] != bytes(4):
-        length, prefix, offset, inode, size, _ = _XATTR_ENTRY.unpack_from(area, at)
-        name = area[at + _XATTR_ENTRY.size :][:length].decode(errors="surrogateescape")
-        value = area[offset : offset + size]
-        if inode or len(value) != size:
-            raise InputError(f"extended attribute {name!r} is stored in a way that is not read here")
+    for prefix, name, value in stored_in(raw, read_block):
         if prefix in _ACLS:
             found[_ACLS[prefix]] = acl(value)
-        elif prefix in _PREFIXES and not (prefix == 7 and name == "data"):  # "data" is a file's content
-            found[_PREFIXES[prefix] + name] = value
-        at += -(-(_XATTR_ENTRY.size + length) // 4) * 4
+        elif prefix in _PREFIXES:
+            found[_PREFIXES[prefix] + name.decode(errors="surrogateescape")] = value
     return found
 
 

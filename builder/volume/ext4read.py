@@ -19,9 +19,9 @@ from builder.volume.read import Read
 
 ROOT_INODE = 2
 _MAGIC, _EXTENTS_MAGIC = 0xEF53, 0xF30A
-_FLAG_EXTENTS, _FLAG_INLINE = 0x80000, 0x10000000
+_FLAG_EXTENTS = 0x80000
+ENCRYPTED, INLINE = 0x800, 0x10000000  # flags of an inode
 _INCOMPAT_64BIT, _INCOMPAT_RECOVER = 0x80, 0x4
-_DEEPEST = 64  # directories inside each other; more is a loop in a damaged filesystem
 _CHUNK = 1 << 16
 _CACHED = 64  # chunks
 _PART = 1 << 20  # of a file's content at a time
@@ -153,21 +153,25 @@ class Filesystem:
 
     def walk(self) -> Iterator[Entry]:
         """Every name, the root first, a directory before what is in it, sorted within each."""
-        yield from self._walk(Entry("", self.inode(ROOT_INODE)), 0)
+        yield from self.walk_from(Entry("", self.inode(ROOT_INODE)))
 
     def walk_from(self, entry: Entry) -> Iterator[Entry]:
-        """The same for a part: the entry itself and all below it."""
-        yield from self._walk(entry, entry.path.count("/"))
+        """The same for a part: the entry itself and all below it, however deep.
 
-    def _walk(self, entry: Entry, depth: int) -> Iterator[Entry]:
-        yield entry
-        if not entry.is_directory:
-            return
-        if depth > _DEEPEST:
-            raise InputError(f"directories are nested more than {_DEEPEST} deep; the filesystem is damaged")
-        for name, number in sorted(self.names(entry.inode)):
-            path = f"{entry.path}/{name}" if entry.path else name
-            yield from self._walk(Entry(path, self.inode(number)), depth + 1)
+        Raises InputError for a directory with two names, as only a damaged filesystem has: it may be a loop.
+        """
+        todo, seen = [(entry.path, entry.inode.number)], set()
+        while todo:
+            path, number = todo.pop()
+            found = Entry(path, self.inode(number))
+            yield found
+            if not found.is_directory:
+                continue
+            if number in seen:
+                raise InputError(f"directory (inode {number}) has two names; the filesystem is damaged")
+            seen.add(number)
+            below = sorted(self.names(found.inode), reverse=True)
+            todo += [(f"{path}/{name}" if path else name, child) for name, child in below]
 
     def names(self, directory: Inode) -> Iterator[tuple[str, int]]:
         """Names and inode numbers in a directory; index blocks of hashed ones look like empty entries."""
@@ -212,7 +216,7 @@ class Filesystem:
 
     def contents(self, inode: Inode) -> Iterator[bytes]:
         """A file's bytes, a block or more at a time; holes are zeros."""
-        if inode.flags & _FLAG_INLINE or (inode.size and not inode.flags & _FLAG_EXTENTS):
+        if inode.flags & INLINE or (inode.size and not inode.flags & _FLAG_EXTENTS):
             raise InputError(f"inode {inode.number} is stored in a way that is not read here")
         position = 0
         for logical, count, physical in sorted(self._extents(inode.block, 0)):

@@ -9,11 +9,14 @@ from collections.abc import Callable
 from typing import Any
 
 from builder.errors import InputError
-from builder.volume.ext4fill import CAPABILITY, Attributes, Filler
+from builder.volume.ext4fill import Attributes, Filler
+from builder.volume.ext4xattr import INDEX_SECURITY, RECORD, Extended, from_record
 
 BLOCK = 512
 _KINDS = {b"3": stat.S_IFCHR, b"4": stat.S_IFBLK, b"6": stat.S_IFIFO}
 _FILES = b"0\x007S"
+_CAPABILITY = b"SCHILY.xattr.security.capability"
+FLAGS = b"SEATSMITH.flags"  # of an inode, as a decimal number
 _LARGEST_HEADER = 16 << 20  # bytes of one extended header
 
 
@@ -217,5 +220,14 @@ def attributes_of(header: bytes, kind: int, extended: dict[bytes, bytes]) -> Att
         int(seconds) if seconds else number(header[136:148]),
         int(fraction[:9].ljust(9, b"0")) if fraction else 0,
         device,
-        extended.get(f"SCHILY.xattr.{CAPABILITY}".encode(), b""),
+        xattrs_of(extended),
+        int(extended.get(FLAGS, b"0")),
     )
+
+
+def xattrs_of(extended: dict[bytes, bytes]) -> tuple[Extended, ...]:
+    """Of an image's tar a file's capability alone; all of them of what we carry over from another."""
+    if record := extended.get(RECORD):
+        return from_record(record)
+    value = extended.get(_CAPABILITY, b"")
+    return (Extended(INDEX_SECURITY, b"capability", value),) if value else ()

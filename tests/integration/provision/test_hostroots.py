@@ -22,7 +22,7 @@ from builder.volume import lvmcommit
 from builder.volume.ext4edit import Changes, File, changed_blocks, over, read_file
 from builder.volume.ext4read import Filesystem, decrypting
 from tests.integration.provision.conftest import FreshBench
-from tests.integration.provision.test_replace import make, reader, write_home
+from tests.integration.provision.test_keep import make, reader, write_home
 from tests.support import lvm2
 from tests.support.faults import CutAfter, Log, PowerCut, Recorder, copy_sparse, cut_before_following, states
 from tests.support.gpgkeys import TestKey

@@ -1,11 +1,7 @@
 """Does the replacement of an environment do what it promises? Kept files, rollback, room, passphrases."""
 
-import io
-import struct
-import tarfile
 from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO
 
 import pytest
 
@@ -13,15 +9,10 @@ from builder.errors import BusyError, InputError, TrustError, UsageError
 from builder.provision.accounts import read_passwords
 from builder.provision.bootfiles import BootFiles, entry_of, kernel_of
 from builder.provision.change import Change
-from builder.provision.keep import Kept
 from builder.provision.replace import replace_environment
 from builder.provision.seatdisk import opened
-from builder.tools import Tools
-from builder.volume import ext4, luks
+from builder.volume import luks
 from builder.volume.cipher import Sectors
-from builder.volume.ext4inode import extended_attributes
-from builder.volume.ext4read import Filesystem
-from builder.volume.read import Read
 from tests.integration.provision.conftest import FreshBench
 from tests.support import lvm2
 from tests.support.faults import CutAfter, Faulty, PowerCut
@@ -167,108 +158,6 @@ def test_a_volume_without_room_beside_it_is_refused_with_the_numbers(bench: Benc
         bench.replace("work", bench.new_image("work", "2"))
     with bench.opened() as disk:
         assert disk.journal.unfinished is None
-
-
-def test_kept_files_carry_everything_that_a_filesystem_says_of_them(tools: Tools, tmp_path: Path) -> None:
-    acl = struct.pack("<I", 2) + b"".join(
-        struct.pack("<HHI", tag, bits, owner)
-        for tag, bits, owner in (
-            (0x01, 6, 0xFFFFFFFF),
-            (0x02, 4, 1001),
-            (0x04, 4, 0xFFFFFFFF),
-            (0x10, 4, 0xFFFFFFFF),
-            (0x20, 0, 0xFFFFFFFF),
-        )
-    )
-    values = {
-        "home/u/a": ("user.odd", b"value \xff\x00"),
-        "home/u/big": ("user.big", b"z" * 2000),
-        "home/u/acl": ("system.posix_acl_access", acl),
-    }
-    old, new = tmp_path / "old", tmp_path / "new"
-    make(tools, old, write_home)
-    script = []
-    for number, (path, (name, value)) in enumerate(values.items()):
-        (tmp_path / str(number)).write_bytes(value)
-        script.append(f"ea_set -f {tmp_path}/{number} /{path} {name}\n")
-    (tmp_path / "script").write_text("".join(script))
-    tools.run(["debugfs", "-w", "-f", tmp_path / "script", old])
-    with old.open("rb") as f:
-        kept = Kept(Filesystem(reader(f)), ["/home", "/etc/absent"])
-
-        def feed(out: BinaryIO) -> None:
-            kept.add_to(out, set())
-            out.write(bytes(tarfile.BLOCKSIZE * 2))
-
-        make(tools, new, feed)
-        kept.set_attributes(tools, new, tmp_path)
-        with new.open("rb") as g:
-            assert described(Filesystem(reader(g))) == described(Filesystem(reader(f)))
-        assert dict(described(Filesystem(reader(f)))["home/u/acl"][-1])["system.posix_acl_access"] == acl
-    tools.run(["e2fsck", "-fn", new])
-
-
-def make(tools: Tools, path: Path, feed: ext4.Feed) -> None:
-    seed = "11111111-1111-4111-8111-111111111111"
-    ext4.make(tools, path, 112 << 20, feed, uuid=seed, hash_seed=seed, label="x", epoch=1700000000)
-
-
-def reader(f: BinaryIO) -> Read:
-    def read(offset: int, length: int) -> bytes:
-        f.seek(offset)
-        return f.read(length)
-
-    return read
-
-
-def write_home(out: BinaryIO) -> None:
-    """One of each kind of file."""
-    with tarfile.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT) as tar:
-
-        def add(name: str, kind: bytes = tarfile.REGTYPE, data: bytes = b"", **fields: object) -> None:
-            info = tarfile.TarInfo(f"./home{name}")
-            info.type, info.size, info.mtime = kind, len(data), 1600000000
-            for key, value in fields.items():
-                setattr(info, key, value)
-            tar.addfile(info, io.BytesIO(data))
-
-        add("", tarfile.DIRTYPE, mode=0o755)
-        add("/u", tarfile.DIRTYPE, mode=0o700, uid=1000, gid=1000)
-        add("/u/a", data=b"x" * 100_000, mode=0o4755, uid=1000, gid=70_000)
-        add("/u/hard", tarfile.LNKTYPE, linkname="./home/u/a", mode=0o4755, uid=1000, gid=70_000)
-        add("/u/big", data=b"y", mode=0o600)
-        add("/u/acl", data=b"acl", mode=0o640)
-        add("/u/link", tarfile.SYMTYPE, linkname="a")
-        add("/u/long", tarfile.SYMTYPE, linkname="a/" * 60 + "b")
-        add("/u/pipe", tarfile.FIFOTYPE)
-        add("/u/null", tarfile.CHRTYPE, devmajor=1, devminor=3)
-        add("/u/disk", tarfile.BLKTYPE, devmajor=259, devminor=300)
-        add("/u/odd-\udcff", data=b"a name that is no UTF-8")
-        add("/u/empty")
-
-
-def described(filesystem: Filesystem) -> dict[str, tuple[object, ...]]:
-    kept = Kept(filesystem, ["/home"])
-    found = {}
-    for entry in kept.entries():
-        inode, raw = entry.inode, filesystem.raw_inode(entry.inode.number)
-        content = (
-            filesystem.digest(inode) if entry.is_file else filesystem.target(inode) if entry.is_link else ""
-        )
-        device = raw[40:48] if not (entry.is_file or entry.is_link or entry.is_directory) else b""
-        links = struct.unpack_from("<H", raw, 26)[0]
-        attributes = tuple(sorted(extended_attributes(raw, filesystem.block).items()))
-        found[entry.path] = (
-            inode.mode,
-            inode.uid,
-            inode.gid,
-            inode.mtime,
-            links,
-            content,
-            device,
-            attributes,
-        )
-    return found
 
 
 def test_a_filesystem_that_was_not_unmounted_is_not_read_for_what_is_kept(fresh: FreshBench) -> None:
