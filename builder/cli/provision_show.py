@@ -122,7 +122,7 @@ def describe(disk: SeatDisk, identity: Identity, tools: Tools) -> Answer:
     lines += ["", "Journal"]
     for run in runs[-8:]:
         when = datetime.fromtimestamp(run.records[0].time, UTC).strftime("%Y-%m-%d %H:%M")
-        end = "done" if run.steps[-1] == "done" else run.steps[-1] if run.finished else "interrupted"
+        end = "undone" if run.steps[-1] == "undone" else "done" if run.finished else "interrupted"
         said = [str(run.data[k]) for k in ("environment", "image") if k in run.data]
         lines.append(f"  {when}  {' '.join([run.verb, *said])}: {end}")
     pending = disk.journal.unfinished
@@ -131,7 +131,7 @@ def describe(disk: SeatDisk, identity: Identity, tools: Tools) -> Answer:
         "group": disk.metadata.name,
         "environments": rows,
         "free": free,
-        "unfinished": asdict(pending) if pending else None,
+        "unfinished": {"records": [asdict(r) for r in pending.records]} if pending else None,
         "runs": [{"id": r.id, "verb": r.verb, "steps": r.steps, "data": r.data} for r in runs],
     }
     return data, "\n".join(lines)

@@ -93,7 +93,7 @@ def look(medium: Medium, size: int, tools: Tools, *, everything: bool = False) -
     """Look at a whole disk. Nothing is written. ``everything``: read also what takes long."""
     found = Found(medium.path, size)
     found.unfinished = marked_as(medium.read(0, 512))
-    found.runs = Journal(medium).runs
+    found.runs = Journal(medium, whole=found.unfinished is None).runs
     if found.unfinished:
         return found
     look_at_part(medium, tools, found, 0, size, 0)

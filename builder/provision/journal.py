@@ -45,6 +45,8 @@ class Run:
     """The records of one run, in their order."""
 
     records: tuple[Record, ...]
+    whole: bool = False
+    """Whether the disk lacks the mark of incompleteness, which an ``apply`` takes away last."""
 
     @property
     def id(self) -> str:
@@ -65,14 +67,18 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        return self.records[-1].step in ("done", "undone")
+        """Also an ``apply`` without its last record: power may go after its last write and before that."""
+        return self.records[-1].step in ("done", "undone") or (self.whole and self.verb == "apply")
 
 
 class Journal:
-    """The journal of one disk. Reading takes what is whole; appending syncs."""
+    """The journal of one disk. Reading takes what is whole; appending syncs.
 
-    def __init__(self, medium: Medium) -> None:
-        self._medium = medium
+    ``whole`` says that the disk has no mark of incompleteness.
+    """
+
+    def __init__(self, medium: Medium, *, whole: bool = False) -> None:
+        self._medium, self._whole = medium, whole
         self._records = read_records(medium.read(AREA_AT, BLOCK * BLOCKS))
 
     @property
@@ -85,7 +91,7 @@ class Journal:
         grouped: dict[str, list[Record]] = {}
         for record in self._records:
             grouped.setdefault(record.run, []).append(record)
-        return [Run(tuple(records)) for records in grouped.values()]
+        return [Run(tuple(records), self._whole) for records in grouped.values()]
 
     @property
     def unfinished(self) -> Run | None:

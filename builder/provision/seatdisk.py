@@ -132,7 +132,7 @@ def open_seat(medium: Medium, size: int) -> SeatDisk:
 
     metadata = lvmcommit.read_metadata(read)
     seat = pv.name.removeprefix(SEAT_PREFIX)
-    return SeatDisk(medium, size, seat, table, esp, pv, metadata, Journal(medium))
+    return SeatDisk(medium, size, seat, table, esp, pv, metadata, Journal(medium, whole=True))
 
 
 def as_tags(values: Mapping[str, str]) -> list[str]:

@@ -4,7 +4,9 @@ import hashlib
 
 import pytest
 
+from builder.cli.provision_show import interrupted
 from builder.errors import InputError
+from builder.provision.change import Change
 from builder.provision.found import look
 from builder.provision.journal import Run
 from tests.integration.provision.conftest import FreshBench
@@ -49,6 +51,36 @@ def test_a_power_cut_while_a_seat_is_written_never_leaves_one_that_looks_whole(
     assert tally["marked"] > 100 * per_point
     assert tally["untouched"] >= 1
     assert tally["whole"] >= 1
+
+
+def test_an_apply_that_lacks_only_its_last_record_is_done_and_other_commands_go_on(bare: Bench) -> None:
+    before = bare.disk.with_name("before")
+    copy_sparse(bare.disk, before)
+    log, done = Log(), 0
+    with bare.medium() as medium:
+        bare.apply(Recorder(medium.fd, medium.path, log))
+    last = number_of(log, "verified")
+    with bare.medium() as final:
+        for state in states(log, before, per_point=3, seed=4, only=lambda n: n > last):
+            if begun(bare, log, state, final) != "whole":
+                continue
+            again = bare.on(bare.disk.with_name(f"again-{done}"))
+            state.save(before, again.disk)
+            with again.medium() as medium:
+                assert interrupted(look(medium, again.size, again.tools)) == []
+            with again.opened() as disk, again.empty_scratch() as scratch:
+                unrecorded = disk.journal.runs[-1].steps[-1] == "verified"
+                made = Change(disk, again.plan(), again.tools, scratch)
+                with pytest.raises(InputError, match="no previous environment"):
+                    made.roll_back("work")
+                made.grow("work", disk.volume("work").extents + 1)
+            if unrecorded and not done:
+                again.replace("work", again.new_image("work", "2"))
+                with again.opened() as disk, again.empty_scratch() as scratch:
+                    Change(disk, again.plan(), again.tools, scratch).roll_back("work")
+                done += 1
+            again.disk.unlink()
+    assert done
 
 
 @pytest.mark.parametrize("at", [0, 2])
