@@ -25,8 +25,9 @@ from builder.provision.identity import Identity, check_identity, identify, refus
 from builder.provision.job import Job, Report
 from builder.provision.live import changing, running_host
 from builder.provision.persona import read_hostnames
-from builder.provision.replace import extents_for, replace_environment
+from builder.provision.replace import replace_environment
 from builder.provision.seatdisk import open_seat
+from builder.provision.space import extents_for
 from builder.seat.hostfiles import digests_for
 from builder.seat.images import Image, checked_image
 from builder.seat.overlay import hosts
@@ -135,7 +136,8 @@ def env_command(
     roots = [h for h in at_rest(disk, name, digests_for(plan, profiles, name)) if h != running]
     with busy(project, identity), changing(identity, [name, *roots], tools) as medium:
         disk = open_seat(medium, identity.size)
-        if new and name in disk.names and disk.journal.unfinished is None:
+        pending = disk.journal.unfinished
+        if new and name in disk.names and not (pending and disk.tags(name).get("run") == pending.id):
             raise InputError(f"{name} is already on the disk", hint="replace it: seatsmith provision env")
         if not new:
             disk.volume(name)

@@ -13,8 +13,8 @@ from builder.provision.found import Found
 from builder.provision.hostroots import at_rest, digests_of
 from builder.provision.identity import check_identity, identify
 from builder.provision.live import changing, running_host
-from builder.provision.replace import extents_for
 from builder.provision.seatdisk import open_seat
+from builder.provision.space import extents_for
 from builder.seat.overlay import hosts
 from builder.seat.plan import load_plan
 from builder.sizes import parse_size

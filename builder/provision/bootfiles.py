@@ -9,7 +9,7 @@ boot menu fills exactly one, and is overwritten in place.
 import os
 import re
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from builder.run import Arg, ProgramError, run
 from builder.seat.overlay import UKIS, entry_text
 from builder.seat.plan import Plan
 from builder.tools import Tools
+from builder.ui import size_text
 from builder.volume import gpt
 from builder.volume.esp import data_ranges
 from builder.volume.medium import Medium
@@ -40,6 +41,8 @@ class Fat:
     table_size: int
     data: int
     cluster: int
+    clusters: int
+    """How many there are; the table's first two entries are of none."""
 
     def cluster_at(self, number: int) -> int:
         return self.data + (number - FIRST_CLUSTER) * self.cluster
@@ -55,7 +58,9 @@ def read_layout(boot: bytes) -> Fat:
     if boot[510:512] != b"\x55\xaa" or sector not in (512, 1024, 2048, 4096) or not per_cluster * length:
         raise InputError("the EFI system partition holds no FAT32 filesystem")
     start = reserved * sector
-    return Fat(start, length * sector, start + tables * length * sector, per_cluster * sector)
+    data, cluster = start + tables * length * sector, per_cluster * sector
+    total = struct.unpack_from("<I", boot, 32)[0] * sector  # BPB_TotSec32
+    return Fat(start, length * sector, data, cluster, max(total - data, 0) // cluster)
 
 
 class BootFiles:
@@ -87,6 +92,18 @@ class BootFiles:
         argv: list[Arg] = ["mtype", "-i", self.image, f"::/{name}"]
         return self._tools.run(argv, env=ENVIRONMENT).stdout
 
+    def room(self) -> int:
+        """Bytes in clusters that are free."""
+        with self.image.open("rb") as f:
+            table = os.pread(f.fileno(), self._fat.table_size, self._fat.tables)
+        entries = struct.unpack(f"<{len(table) // 4}I", table)
+        there = entries[FIRST_CLUSTER : FIRST_CLUSTER + self._fat.clusters]
+        return sum(not entry & IN_USE for entry in there) * self._fat.cluster
+
+    def taken_by(self, size: int) -> int:
+        """Bytes of the clusters that a file of ``size`` bytes takes."""
+        return -(-size // self._fat.cluster) * self._fat.cluster
+
     def add(self, files: Mapping[str, Path | bytes]) -> None:
         """Put new files onto the disk; an existing file of the name must not be in use.
 
@@ -109,7 +126,8 @@ class BootFiles:
             except ProgramError as e:
                 raise InputError(
                     f"{name} does not fit the EFI system partition beside what is on it: {e.output.strip()}",
-                    hint="drop the previous environment of the host: seatsmith provision drop",
+                    hint="undo this, and give up a previous environment of a host: "
+                    "seatsmith provision rollback NAME, then seatsmith provision drop NAME",
                 ) from e
         return self._write(self._fresh())
 
@@ -238,12 +256,38 @@ def kernel_of(disk: SeatDisk, name: str) -> str:
     return f"{UKIS}/{disk.tags(name).get('uki', f'{base}.efi')}"
 
 
-def remove_stale_kernels(disk: SeatDisk, boot: BootFiles) -> None:
-    """Remove kernels that neither a volume nor the boot menu names any more."""
-    named = {kernel_of(disk, name) for name in disk.names}
+def check_room(disk: SeatDisk, boot: BootFiles, host: str, uki: Path, dropped: Collection[str]) -> None:
+    """Raise InputError where a host's new kernel has no room beside the kernels of volumes that stay.
+
+    Those that are ``dropped`` do not. Nothing is written.
+    """
+    staying = [name for name in disk.names if name not in dropped]
+    freed = sum(boot.taken_by(len(boot.text(name))) for name in stale_kernels(disk, boot, staying))
+    needed, free = boot.taken_by(uki.stat().st_size), boot.room() + freed
+    if needed <= free:
+        return
+    there = boot.names()
+    older = [name.removesuffix(PREVIOUS) for name in staying if name.endswith(PREVIOUS)]
+    older = [name for name in older if kernel_of(disk, name + PREVIOUS) in there]
+    undo = f"seatsmith provision rollback {host}, then " if disk.journal.unfinished else ""
+    hint = f"give up a previous environment: {undo}seatsmith provision drop {older[0]}" if older else None
+    raise InputError(
+        f"the kernel of {host} does not fit the EFI system partition beside what is on it: it needs "
+        f"{size_text(needed)}, and {size_text(free)} are free",
+        hint=hint or "remove from it what is not Seatsmith's",
+    )
+
+
+def stale_kernels(disk: SeatDisk, boot: BootFiles, volumes: Iterable[str]) -> list[str]:
+    """Kernels that neither one of these volumes nor the boot menu names any more."""
+    named = {kernel_of(disk, name) for name in volumes}
     names = boot.names()
     menu = b"".join(boot.text(name) for name in names if name.startswith("loader/entries/"))
     kernels = [name for name in names if name.startswith(f"{UKIS}/")]
-    stale = [name for name in kernels if name not in named and name.encode() not in menu]
-    if stale:
+    return [name for name in kernels if name not in named and name.encode() not in menu]
+
+
+def remove_stale_kernels(disk: SeatDisk, boot: BootFiles) -> None:
+    """Remove kernels that nothing names any more."""
+    if stale := stale_kernels(disk, boot, disk.names):
         boot.remove(stale)

@@ -2,7 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from builder.errors import InputError
+from builder.files import json_digest
 from builder.profile import Profile
 from builder.provision.accounts import Hashes
 from builder.seat.images import Image
@@ -41,6 +44,18 @@ class Job:
     @property
     def is_host(self) -> bool:
         return self.name in hosts(self.plan)
+
+    @property
+    def uki(self) -> Path:
+        """A host's new kernel. Raises InputError where the image has none."""
+        if self.image.uki is None:
+            raise InputError(f"the image of {self.name} brings no kernel, so it cannot be a host")
+        return self.image.uki
+
+    def made_of(self, extents: int) -> str:
+        """A digest of what a new volume is made of beside image, old filesystem and secrets."""
+        profiles = {name: profile.model_dump_json() for name, profile in self.profiles.items()}
+        return json_digest([self.old, sorted(self.keep), extents, repr(self.plan), profiles])
 
 
 @dataclass

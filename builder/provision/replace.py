@@ -19,6 +19,7 @@ from uuid import uuid4
 
 from builder import ui
 from builder.errors import InputError, TrustError
+from builder.provision import bootfiles
 from builder.provision.accounts import Hashes, edits_for, hashes_in, users_of
 from builder.provision.apply import image_id, image_tags
 from builder.provision.bootfiles import BootFiles, entry_of, kernel_of, point_entry, remove_stale_kernels
@@ -28,6 +29,7 @@ from builder.provision.hostroots import (
     VolumeRoot,
     at_rest,
     carry_records,
+    key_in,
     tags_for,
 )
 from builder.provision.job import Job, Report
@@ -43,7 +45,7 @@ from builder.tools import Tools
 from builder.volume import ext4, luks, lvmcommit
 from builder.volume.ext4read import Filesystem
 from builder.volume.keys import recovery_key, volume_key, wipe
-from builder.volume.lvm import EXTENT, Segment
+from builder.volume.lvm import Segment
 from builder.volume.xts import Written
 
 VERB = "env"
@@ -84,6 +86,10 @@ class Replacement:
             if pending.data.get("id") == image_id(self.job.image):
                 return self.report
             self.report, pending = Report(uuid4().hex[:12]), None
+        if not self.job.old and self.job.name in self.disk.names:
+            raise InputError(
+                f"{self.job.name} is already on the disk", hint=f"replace it: seatsmith provision {VERB}"
+            )
         with self.old_filesystem() as old:
             self.old, state = old, old.state if old else ""
             self.hosts.check(self.job.name)
@@ -133,10 +139,10 @@ class Replacement:
             return
         passphrase = self.job.passphrases[self.job.name]
         with opened(self.disk, self.job.name, passphrase, self.tools, self.scratch) as filesystem:
-            if self.job.keep and not filesystem.clean:
+            if not filesystem.clean:
                 raise InputError(
-                    f"the filesystem of {self.job.name} was not unmounted cleanly, so what is to be kept "
-                    "cannot be read safely",
+                    f"the filesystem of {self.job.name} was not unmounted cleanly, so what is kept of it, "
+                    "such as passwords and host keys, cannot be read safely",
                     hint="start the environment once and stop it properly",
                 )
             yield filesystem
@@ -157,7 +163,7 @@ class Replacement:
         return header is not None and header.uuid in entry_of(boot, self.job.plan, name)
 
     def verified(self, pending: Run, state: str) -> bool:
-        """Whether its new volume can be used as it is: of this image, and nothing kept has changed.
+        """Whether its new volume can be used as it is: made of just this, and nothing kept has changed.
 
         Passwords or a host name that are given now may be others, and nobody has seen a recovery key.
         """
@@ -169,9 +175,18 @@ class Replacement:
             and self.disk.tags(self.new).get("run") == pending.id
             and not at_rest(self.disk, self.new, self.hosts.digests)
             and pending.data.get("id") == image_id(self.job.image)
+            and pending.data.get("asked") == self.job.made_of(self.extents)
             and pending.data.get("old") == state
             and self.opens(self.new)
         )
+
+    @property
+    def extents(self) -> int:
+        """Of the new volume. Raises InputError where nobody says."""
+        extents = self.job.extents or (self.disk.volume(self.job.name).extents if self.job.old else None)
+        if extents is None:
+            raise InputError(f"how large is the volume of {self.job.name} to be?")
+        return extents
 
     def opens(self, name: str) -> bool:
         try:
@@ -183,16 +198,16 @@ class Replacement:
     def prepare(self) -> None:
         """Allocate the new volume by one commit, which also frees what an interrupted run left."""
         disk, job = self.disk, self.job
-        extents = job.extents or (disk.volume(job.name).extents if job.old else None)
-        if extents is None:
-            raise InputError(f"how large is the volume of {job.name} to be?")
-        place, dropped = place_for(disk, job.name, extents)
+        place, dropped = place_for(disk, job.name, self.extents)
+        if job.is_host:
+            bootfiles.check_room(disk, self.boot_files, job.name, job.uki, dropped)
         self.report.dropped = dropped
         self.note(
             "begin",
             environment=job.name,
             image=job.image.version,
             id=image_id(job.image),
+            asked=job.made_of(self.extents),
             extents=[place.first, place.count],
             dropped=dropped,
         )
@@ -341,12 +356,10 @@ class Replacement:
 
     def stage_kernel(self) -> None:
         """Put the new kernel beside the old one; nothing names it yet."""
-        uki, boot = self.job.image.uki, self.boot_files
-        if uki is None:
-            raise InputError(f"the image of {self.job.name} brings no kernel, so it cannot be a host")
+        boot = self.boot_files
         with ui.current().step(f"Writing the kernel of {self.job.name}"):
             remove_stale_kernels(self.disk, boot)
-            self.written += boot.stage({kernel_of(self.disk, self.new): uki})
+            self.written += boot.stage({kernel_of(self.disk, self.new): self.job.uki})
 
     def switch_boot_entry(self) -> None:
         """Have the boot menu name the new kernel and the new volume."""
@@ -382,13 +395,3 @@ class Replacement:
         started = time.monotonic()
         yield
         self.report.seconds[what] = time.monotonic() - started
-
-
-def key_in(filesystem: Filesystem, name: str) -> bytes:
-    """The key of a container's volume, from the root of its host. Raises InputError where it has none."""
-    return filesystem.data(filesystem.find(f"/{KEYFILES}/{name}.key").inode)
-
-
-def extents_for(size: int) -> int:
-    """How many extents hold ``size`` bytes."""
-    return -(-size // EXTENT)

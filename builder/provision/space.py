@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from builder.errors import InputError
 from builder.provision.seatdisk import NEW, PREVIOUS, SeatDisk
 from builder.ui import size_text
-from builder.volume import luks, lvmcommit
+from builder.volume import luks, lvm, lvmcommit
 from builder.volume.lvm import Segment
 
 CHUNK = 1 << 20
@@ -30,6 +30,11 @@ def place_for(disk: SeatDisk, name: str, extents: int) -> tuple[Segment, list[st
         f" and the longest free one has {size_text(longest * unit)}",
         hint="leave free space when sizing the volumes: as much as the largest environment has",
     )
+
+
+def extents_for(size: int) -> int:
+    """How many extents hold ``size`` bytes."""
+    return -(-size // lvm.EXTENT)
 
 
 def wipe_free(disk: SeatDisk, segments: Iterable[Segment], *, also: Segment | None = None) -> None:

@@ -132,6 +132,25 @@ def test_a_grown_volume_of_several_pieces_can_be_read_and_replaced(bench: Bench)
         assert disk.journal.unfinished is None
 
 
+def test_a_kernel_that_has_no_room_on_the_esp_is_refused_before_anything_changes(bench: Bench) -> None:
+    bench.replace("private", bench.new_image("private", "2"))
+    third = bench.new_image("private", "3")
+    with bench.opened() as disk, bench.empty_scratch() as scratch:
+        boot, seqno = BootFiles(disk.medium, disk.esp, bench.tools, scratch), disk.metadata.group.seqno
+        filling = scratch / "filling"
+        filling.write_bytes(b"x" * (boot.room() - (40 << 10)))
+        boot.add({"filling.bin": filling})
+        assert 0 < boot.room() < 60_000
+    with pytest.raises(InputError, match="does not fit the EFI system partition") as e:
+        bench.replace("private", third)
+    assert e.value.hint == "give up a previous environment: seatsmith provision drop private"
+    with bench.opened() as disk:
+        assert (disk.metadata.group.seqno, disk.journal.unfinished) == (seqno, None)
+    change(bench, "drop", "private")
+    bench.replace("private", third)
+    assert "private.previous" in names_on(bench)
+
+
 def test_remove_takes_all_volumes_of_a_container_and_never_a_host(bench: Bench) -> None:
     bench.replace("work", bench.new_image("work", "2"))
     with pytest.raises(InputError, match="private is a host"):
@@ -172,8 +191,15 @@ def test_a_filesystem_that_was_not_unmounted_is_not_read_for_what_is_kept(fresh:
         block[1024 + 96] |= 0x04  # needs_recovery: the journal holds what the rest lacks
         sectors.encrypt(block, 4096, 0)
         disk.medium.write(start + luks.HEADER_SIZE, block)
+    image = bench.new_image("work", "2")
     with pytest.raises(InputError, match="not unmounted cleanly"):
-        bench.replace("work", bench.new_image("work", "2"))
+        bench.replace("work", image)
+    seat = bench.project.seats / "tiny.yaml"
+    seat.write_text(seat.read_text().replace("    keep: [/home, /etc/machine-id]\n", ""))
+    with pytest.raises(InputError, match="such as passwords and host keys, cannot be read safely"):
+        bench.replace("work", image)
+    with bench.opened() as disk:
+        assert disk.journal.unfinished is None
 
 
 def test_an_interrupted_replacement_is_undone_by_rollback(bench: Bench) -> None:
@@ -203,6 +229,43 @@ def test_a_recovery_key_that_nobody_has_seen_is_not_taken_over_from_an_interrupt
     assert report.resumed is None
     assert report.recovery
     assert opens_with(bench, "work", bytes(report.recovery))
+
+
+@pytest.mark.parametrize("other", ["keep", "size", "profile", "nothing"])
+def test_a_volume_is_written_anew_where_something_else_is_asked_for(other: str, bench: Bench) -> None:
+    image = bench.new_image("private", "2")
+    with pytest.raises(PowerCut):
+        bench.replace("private", image, lambda fd, path: CutAfter(fd, path, step="verified"))
+    seat, profile = bench.project.seats / "tiny.yaml", bench.project.profiles / "work.yaml"
+    if other == "keep":
+        seat.write_text(seat.read_text().replace("  private:\n", "  private:\n    keep: [/home]\n"))
+    elif other == "profile":
+        profile.write_text(profile.read_text() + "isolation: shared\n")
+    old = bench.contents("private")
+    job = bench.job("private", image)
+    with bench.opened() as disk, bench.empty_scratch() as scratch:
+        extents = disk.volume("private").extents + 4 if other == "size" else None
+        job = replace(job, extents=extents)
+        report = replace_environment(disk, job, tools=bench.tools, scratch=scratch)
+        assert disk.volume("private").extents == (extents or disk.volume("private.previous").extents)
+    assert report.resumed == ("verified" if other == "nothing" else None)
+    new = bench.contents("private")
+    assert (old["home/user/from-image"] == new["home/user/from-image"]) == (other == "keep")
+
+
+@pytest.mark.parametrize("step", ["allocated", "verified", "switching"])
+def test_what_is_there_is_not_added_again_after_an_interruption(step: str, bench: Bench) -> None:
+    before, image = bench.contents("work"), bench.new_image("work", "2")
+    with pytest.raises(PowerCut):
+        bench.replace("work", image, lambda fd, path: CutAfter(fd, path, step=step))
+    other = {name: bytearray(b"a mistyped passphrase") for name in bench.passphrases()}
+    job = replace(bench.job("work", image), old=False, extents=32, passphrases=other)
+    refused = pytest.raises(InputError, match="work is already on the disk")
+    with bench.opened() as disk, bench.empty_scratch() as scratch, refused:
+        replace_environment(disk, job, tools=bench.tools, scratch=scratch)
+    assert bench.contents("work") == before
+    bench.replace("work", image)
+    assert bench.contents("work.previous") == before
 
 
 def opens_with(bench: Bench, name: str, passphrase: bytes) -> bool:
