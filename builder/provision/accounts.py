@@ -4,6 +4,7 @@ An image never holds a password. What is set is the hash in the /etc/shadow of t
 which is encrypted; a password that somebody changed on the running seat outlives a replacement.
 """
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from builder.errors import InputError, UsageError
@@ -15,6 +16,8 @@ from builder.volume.keys import wipe
 
 SHADOW = "etc/shadow"
 USABLE = "$"  # how the hash of a password begins (crypt(5)); "!", "*" and nothing mean that there is none
+HASH = re.compile(rb"\$[0-9a-z]+\$[!-9;-~]+")  # crypt(5), all but the oldest form
+LONGEST = 256  # bytes of a password: what openssl-passwd(1) leaves out of a longer one, nobody is told
 
 Hashes = Mapping[str, str]  # by user
 
@@ -29,8 +32,9 @@ def read_passwords(
 ) -> dict[str, dict[str, str]]:
     """Hashes by environment and user from ``ENVIRONMENT:USER:FILE`` of the command line.
 
-    A file, readable by nobody else, holds a password or a hash of one. ``users`` are those that each
-    environment has. Raises UsageError for what is not of this form, InputError for unknown users.
+    A file, readable by nobody else, holds a password, or a hash: what looks like one of crypt(5). ``users``
+    are those that each environment has. Raises UsageError for what is not of this form, InputError for
+    unknown users and passwords that are too long.
     """
     found: dict[str, dict[str, str]] = {}
     for value in values:
@@ -50,10 +54,15 @@ def read_passwords(
 
 
 def hash_of(tools: Tools, secret: bytearray, where: str) -> str:
-    """The hash of a password, or the text itself where it is one already."""
+    """The hash of a password, or the text itself where it has the form of one.
+
+    Raises InputError for a password that is longer than openssl-passwd(1) takes.
+    """
     checked(secret, where)
-    if secret.startswith(USABLE.encode()):
-        return secret.decode("ascii", errors="strict")
+    if HASH.fullmatch(secret):
+        return secret.decode("ascii")
+    if len(secret) > LONGEST:
+        raise InputError(f"the password in {where} is longer than {LONGEST} bytes")
     return tools.run(["openssl", "passwd", "-6", "-stdin"], stdin=bytes(secret) + b"\n").text.strip()
 
 
