@@ -63,7 +63,7 @@ class Session:
             identity.path,
             wipe=wipe,
             yes=answers is not None and answers.serial is not None,
-            serial=identity.serial,
+            serial=identity.serial or None,
             descriptors=[],
             files=[],
             passwords=password_files(),

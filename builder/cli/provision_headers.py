@@ -7,12 +7,14 @@ from builder.cli.provision_apply import busy, confirm, passphrases, scratch_plac
 from builder.cli.provision_show import Answer, reading
 from builder.errors import BusyError, UsageError
 from builder.files import scratch_directory
-from builder.project import find_project
+from builder.project import Project, find_project
 from builder.provision import enroll, headers
 from builder.provision.found import Found
-from builder.provision.identity import check_identity, identify
+from builder.provision.identity import Identity, check_identity, identify
 from builder.provision.live import changing
 from builder.provision.seatdisk import SeatDisk, open_seat, opened
+from builder.seat.load import seat_names
+from builder.seat.plan import load_plan
 from builder.seat.secrets import read_file
 from builder.tools import ensure_tools
 from builder.ui import size_text
@@ -26,7 +28,11 @@ def save_command(
     project, tools = find_project(), ensure_tools()
     identity = identify(path)
     keys = {}
-    with passphrases([name], descriptors, files) as secrets, reading(identity) as medium:
+    with (
+        busy(project, identity),  # also its scratch directory is the one of other commands
+        passphrases([name], descriptors, files) as secrets,
+        reading(identity) as medium,
+    ):
         disk = open_seat(medium, identity.size)
         with (
             scratch_directory(scratch_place(project, identity)) as scratch,
@@ -56,7 +62,7 @@ def restore_command(
     project, tools = find_project(), ensure_tools()
     sealed = headers.load(source)
     identity = identify(path)
-    check_identity(identity, pinned=None, expected=serial)
+    check_disk(project, identity, serial)
     with busy(project, identity), changing(identity, [name], tools) as medium:
         disk = open_seat(medium, identity.size)
         refuse_unfinished(disk)
@@ -69,6 +75,14 @@ def restore_command(
             finally:
                 wipe(secrets[name])
     return {"environment": name}, f"{name} has the header of {source} again"
+
+
+def check_disk(project: Project, identity: Identity, serial: str | None) -> None:
+    """Raise TrustError for another disk than is meant: also by the seat file, where we have that one."""
+    with reading(identity) as medium:
+        seat = open_seat(medium, identity.size).seat
+    pinned = load_plan(project, seat)[0].serial if seat in seat_names(project) else None
+    check_identity(identity, pinned=pinned, expected=serial)
 
 
 def refuse_unfinished(disk: SeatDisk) -> None:
@@ -97,7 +111,7 @@ def enroll_command(
     pin = read_file(pin_file) if pin_file else None
     device = enroll.tpm2(tpm2, pcrs=pcrs, pin=pin) if tpm2 else enroll.fido2(str(fido2), pin=pin)
     identity = identify(path)
-    check_identity(identity, pinned=None, expected=serial)
+    check_disk(project, identity, serial)
     with busy(project, identity), changing(identity, [name], tools) as medium:
         disk = open_seat(medium, identity.size)
         refuse_unfinished(disk)

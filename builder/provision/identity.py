@@ -12,7 +12,7 @@ from builder.volume.target import Target, look_at
 
 TEST_SERIAL = "SEATSMITH-TEST"  # how the serial number of a virtual disk for tests begins
 BY_ID = Path("/dev/disk/by-id")
-MOVING_NAMES = re.compile(r"(sd[a-z]+|vd[a-z]+|xvd[a-z]+|hd[a-z]|nvme\d+n\d+|mmcblk\d+|nbd\d+|loop\d+)")
+LINKS = 40  # that the kernel follows in a path (path_resolution(7))
 
 
 @dataclass(frozen=True)
@@ -94,22 +94,34 @@ def udev_value(path: Path, name: str) -> str | None:
 def check_identity(identity: Identity, *, pinned: str | None, expected: str | None) -> None:
     """Raise TrustError where the disk is another than the seat file or the caller means.
 
-    A name such as /dev/sda may be another disk after the next boot: it is accepted only with a serial number
-    that is pinned or expected (UsageError otherwise).
+    A name such as /dev/sda may be another disk after the next boot: one that does not lie in /dev/disk/by-id
+    is accepted only with a serial number that is pinned or expected (UsageError otherwise).
     """
+    if expected is not None and not expected.strip():
+        raise UsageError("--expect-serial is empty", hint=f"this disk has {identity.serial or 'none'}")
     for wanted, who in ((pinned, "the seat file is for"), (expected, "--expect-serial says")):
         if wanted is not None and identity.serial != wanted:
             raise TrustError(
                 f"{identity.path} has the serial number {identity.serial or 'unknown'}; {who} {wanted}",
                 hint="this is another disk; nothing was written",
             )
-    moving = identity.target.is_device and MOVING_NAMES.fullmatch(identity.given.name)
-    if moving and not (pinned or expected):
+    if identity.target.is_device and not is_stable(identity.given) and not (pinned or expected):
         stable = f"{BY_ID}/{identity.links[0]}" if identity.links else None
         raise UsageError(
             f"{identity.given} is a name that may mean another disk after the next start",
             hint=f"name it {stable}" if stable else "add --expect-serial, or `disk.serial` to the seat file",
         )
+
+
+def is_stable(path: Path) -> bool:
+    """Whether a name, or what it is a link to, lies in /dev/disk/by-id; others may move."""
+    for _ in range(LINKS):
+        if path.parent.resolve() == BY_ID:
+            return True
+        if not path.is_symlink():
+            return False
+        path = path.parent / path.readlink()
+    return False
 
 
 def refuse_running_system(identity: Identity) -> None:

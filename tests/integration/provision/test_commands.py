@@ -13,7 +13,10 @@ from pathlib import Path
 import pytest
 
 from builder.__main__ import run_cli
+from builder.cli.provision_apply import busy
 from builder.errors import ExitCode
+from builder.project import find_project
+from builder.provision.identity import identify
 from tests.integration.provision.conftest import FreshBench
 from tests.support.gpgkeys import KeyMaker
 from tests.support.provisioned import Bench
@@ -194,7 +197,6 @@ def test_a_killed_run_is_taken_up_by_the_next(seconds: float, place: Bench) -> N
 
 def test_a_second_run_over_the_same_disk_waits_for_nobody(fresh: FreshBench) -> None:
     from builder.errors import BusyError
-    from builder.provision.identity import identify
     from builder.provision.live import changing
 
     bench = fresh()
@@ -221,3 +223,31 @@ def test_a_header_leaves_the_disk_encrypted_by_a_key_that_is_shown_once_and_come
     secret.write_text(key)
     assert provision(place, *back, *given) == 0
     assert place.contents("work")
+
+
+def test_a_header_is_not_saved_while_another_command_works_on_the_disk(
+    place: Bench, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    backup = tmp_path / "work.header"
+    words = ("header-save", "work", "--to", os.fspath(backup), *trusted(place)[2:])
+    with busy(find_project(), identify(place.disk)), place.empty_scratch():
+        refused(capsys, ExitCode.BUSY, "is already being worked on", place, *words)
+        assert place.scratch.is_dir()
+    assert not backup.exists()
+    assert provision(place, *words) == 0
+
+
+@pytest.mark.parametrize("verb", ["header-restore", "enroll"])
+def test_the_seat_files_serial_number_holds_for_headers_too(
+    verb: str, place: Bench, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    backup = tmp_path / "work.header"
+    assert provision(place, "header-save", "work", "--to", os.fspath(backup), *trusted(place)[2:]) == 0
+    seat = place.project.seats / "tiny.yaml"
+    seat.write_text(seat.read_text().replace("  size: 832MiB\n", "  size: 832MiB\n  serial: OTHER\n"))
+    rest = ["--from", os.fspath(backup)] if verb == "header-restore" else ["--tpm2", "auto"]
+    words = [verb, "work", *rest, *UNASKED, *trusted(place)[2:]]
+    refused(capsys, ExitCode.TRUST, "the seat file is for OTHER", place, *words)
+    seat.unlink()  # as on a PC that has nothing but the disk and the backup
+    if verb == "header-restore":
+        assert provision(place, *words) == 0
