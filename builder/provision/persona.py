@@ -107,7 +107,7 @@ def edits_of(persona: Persona) -> dict[str, Callable[[bytes], bytes]]:
     if HOSTNAME not in persona:
         return {}
     name = persona[HOSTNAME].data.strip()
-    return {HOSTS: lambda text: _OWN_ADDRESS.sub(b"127.0.1.1 " + name, text)}
+    return {HOSTS: lambda text: _OWN_ADDRESS.sub(lambda _: b"127.0.1.1 " + name, text)}
 
 
 def read_hostnames(values: Sequence[str], environments: Iterable[str]) -> dict[str, str]:

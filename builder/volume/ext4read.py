@@ -24,6 +24,7 @@ ENCRYPTED, INLINE = 0x800, 0x10000000  # flags of an inode
 _INCOMPAT_64BIT, _INCOMPAT_RECOVER = 0x80, 0x4
 _CHUNK = 1 << 16
 _CACHED = 64  # chunks
+_LARGEST = 16 << 20  # bytes of a file that is read as a whole: a tree of others may hold one of terabytes
 _PART = 1 << 20  # of a file's content at a time
 
 
@@ -206,6 +207,10 @@ class Filesystem:
         return self.data(link).decode(errors="surrogateescape")
 
     def data(self, inode: Inode) -> bytes:
+        """The content of a small file. Raises InputError for one that is large, or encrypted by fscrypt."""
+        if inode.size > _LARGEST or inode.flags & ENCRYPTED:
+            what = "encrypted" if inode.flags & ENCRYPTED else f"larger than {_LARGEST} bytes"
+            raise InputError(f"inode {inode.number} is {what}, and so not read as a whole")
         return b"".join(self.contents(inode))
 
     def digest(self, inode: Inode) -> str:

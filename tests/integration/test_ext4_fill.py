@@ -14,8 +14,9 @@ import pytest
 from builder.errors import InputError
 from builder.tools import Tools
 from builder.volume import ext4
-from builder.volume.ext4inode import extended_attributes, modified
+from builder.volume.ext4inode import modified
 from builder.volume.ext4read import Filesystem
+from tests.support.attributes import extended_attributes
 
 SEED = "44444444-4444-4444-8444-444444444444"
 SIZE = 400 << 20

@@ -16,9 +16,9 @@ from builder.seat.overlay import render_overlay
 from builder.seat.plan import load_plan
 from builder.tools import Tools
 from builder.volume import ext4
-from builder.volume.ext4inode import extended_attributes
 from builder.volume.ext4read import Filesystem
 from builder.volume.read import Read
+from tests.support.attributes import extended_attributes
 from tests.support.provisioned import Bench
 
 
@@ -275,3 +275,12 @@ def test_files_of_the_seat_replace_those_that_are_kept(name: str, path: str, ben
     kept = {file for file in before if f"/{file}".startswith(f"{path}/")}
     assert kept & ours
     assert {file for file in kept - ours if before[file] != after[file]} == set()
+
+
+def test_a_file_that_is_taken_over_whole_is_neither_huge_nor_encrypted(tools: Tools, tmp_path: Path) -> None:
+    lines = [f"sif /home/u/empty size {1 << 40}", "sif /home/u/a flags 0x80800"]
+    there = opened(old_home(tools, tmp_path / "old", *lines))
+    with pytest.raises(InputError, match="is larger than"):
+        there.data(there.find("home/u/empty").inode)
+    with pytest.raises(InputError, match="is encrypted"):
+        there.data(there.find("home/u/a").inode)

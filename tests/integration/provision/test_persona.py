@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from builder.errors import InputError, UsageError
-from builder.provision.persona import lay, new_persona, persona_in, read_hostnames
+from builder.provision.persona import Belonging, lay, new_persona, persona_in, read_hostnames
 from builder.provision.replace import replace_environment
 from builder.provision.seatdisk import opened
 from tests.support.provisioned import Bench
@@ -55,3 +55,11 @@ def test_the_host_name_reaches_the_file_that_resolves_it(tmp_path: Path) -> None
         read_hostnames(["desk"], ["private"])
     with pytest.raises(InputError, match="--hostname private:a b"):
         read_hostnames(["private:a b"], ["private"])
+
+
+def test_a_host_name_from_an_old_environment_is_no_pattern(tmp_path: Path) -> None:
+    odd = {"etc/hostname": Belonging(b"a\\9\\g<name>\n", 0o644)}
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/hosts").write_text("127.0.1.1 private\n")
+    lay(new_persona(old=odd), tmp_path)
+    assert (tmp_path / "etc/hosts").read_bytes() == b"127.0.1.1 a\\9\\g<name>\n"
