@@ -38,7 +38,7 @@ class Openings(Protocol):
     def follow(self, environment: str | None) -> int | None:
         """This environment is in front: what becomes readable where one of its devices is opened.
 
-        None where there is nothing to hear, as of an environment that does not run.
+        None where there is nothing to hear: no environment, or the kernel has no queue left for it.
         """
 
     def opened(self) -> Iterable[str]:
@@ -110,26 +110,32 @@ class FirstWords:
 class Nodes:
     """Device nodes of the environments, of which the kernel says when one is opened (inotify(7)).
 
-    Each environment has a queue of its own: one that opens its nodes again and again fills no other's.
+    Each environment has a queue of its own: one that opens its nodes again and again fills no other's. It is
+    made once and kept: root in a container's user namespace takes queues from those that the host's root may
+    have, and can use all of them up (kernel/ucount.c). For whom there was none, there is nothing to hear.
     """
 
     def __init__(self, environments: Iterable[str], place: Path = NODES, links: Path = LINKS) -> None:
         self.place, self.links = place, links
         self.libc = ctypes.CDLL(None, use_errno=True)
-        self.queues = {environment: self.queue(environment) for environment in environments}
+        self.environments = tuple(environments)
+        self.queues: dict[str, int] = {}
+        self.watches: dict[str, int] = {}
         self.front = -1
         self.devices: dict[str, str] = {}
         """Virtual devices of the environment in front, by node."""
+        for environment in self.environments:
+            self.watch(environment)
 
     def follow(self, environment: str | None) -> int | None:
-        for other, queue in self.queues.items():
+        for other in self.environments:
             if other != environment:
-                os.close(queue)
-                self.queues[other] = self.queue(other)
-        if environment is None:
+                self.forget(other)
+                self.watch(other)
+        front = None if environment is None else self.watch(environment)
+        if environment is None or front is None:
             return None
-        self.front = self.queues[environment]
-        self.watch(self.front, environment)
+        self.front = front
         self.devices = {link.resolve().name: link.name for link in (self.links / environment).glob("*")}
         return self.front
 
@@ -139,18 +145,35 @@ class Nodes:
                 if name in self.devices:
                     yield self.devices[name]
 
-    def queue(self, environment: str) -> int:
-        fd: int = self.libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
-        if fd < 0:
-            raise OSError(ctypes.get_errno(), "inotify_init1")
-        self.watch(fd, environment)
-        return fd
+    def forget(self, environment: str) -> None:
+        """What it has opened until now. Meanwhile nothing is added, so that this ends."""
+        queue = self.queues.get(environment)
+        if queue is None:
+            return
+        if (watch := self.watches.pop(environment, None)) is not None:
+            self.libc.inotify_rm_watch(queue, watch)  # fails where the kernel did so, with the directory
+        with contextlib.suppress(BlockingIOError):
+            while os.read(queue, BUFFER):
+                pass
 
-    def watch(self, queue: int, environment: str) -> None:
-        """Each start of an environment makes its directory anew; to watch one twice changes nothing."""
+    def watch(self, environment: str) -> int | None:
+        """Its queue; None where the kernel gives none. To watch a directory twice changes nothing, and each
+        start of an environment makes another one."""
+        queue = self.queues.get(environment)
+        if queue is None:
+            queue = int(self.libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC))
+            if queue < 0:
+                return None
+            self.queues[environment] = queue
         path = os.fsencode(self.place / environment / "input")
-        if self.libc.inotify_add_watch(queue, path, IN_OPEN) < 0 and ctypes.get_errno() != errno.ENOENT:
-            raise OSError(ctypes.get_errno(), "inotify_add_watch", os.fsdecode(path))
+        watch = int(self.libc.inotify_add_watch(queue, path, IN_OPEN))
+        heard = watch >= 0 or ctypes.get_errno() == errno.ENOENT
+        before = self.watches.pop(environment, watch)
+        if before != watch:  # a container that still runs may keep its directory
+            self.libc.inotify_rm_watch(queue, before)
+        if watch >= 0:
+            self.watches[environment] = watch
+        return queue if heard else None
 
 
 def names(records: bytes) -> Iterator[str]:

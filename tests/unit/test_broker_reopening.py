@@ -1,6 +1,10 @@
 """Do the first words after a switch wait for a desktop that opens its devices anew, and for nobody else?"""
 
+import contextlib
+import ctypes
+import errno
 import os
+import resource
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -172,3 +176,96 @@ def test_what_was_opened_before_a_visit_is_forgotten_and_what_was_just_before_it
     node.read_text()  # the desktop is quicker than the broker
     found.follow("work")
     assert [*found.opened()] == ["keyboard"]
+
+
+class Starved:
+    """The C library where root in containers has used up queues (inotify_init1) or watches, or neither."""
+
+    def __init__(self, *lost: str, error: int = errno.EMFILE) -> None:
+        self.lost, self.error = lost, error
+        self.libc = ctypes.CDLL(None, use_errno=True)
+
+    def __getattr__(self, name: str) -> object:
+        return self.refuse if name in self.lost else getattr(self.libc, name)
+
+    def refuse(self, *_: object) -> int:
+        ctypes.set_errno(self.error)
+        return -1
+
+
+@contextlib.contextmanager
+def no_descriptors_left() -> Iterator[None]:
+    """inotify_init1 fails with EMFILE here, as it does where there are too many queues."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.dup(0)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> tuple[Path, Path]:
+    """Nodes and links of an environment `work` with a keyboard."""
+    nodes, links = tmp_path / "nodes", tmp_path / "links"
+    (links / "work").mkdir(parents=True)
+    (links / "work/keyboard").symlink_to("/dev/input/event5")
+    (nodes / "work/input").mkdir(parents=True)
+    (nodes / "work/input/event5").write_text("")
+    return nodes, links
+
+
+def hears(found: Nodes, nodes: Path) -> bool:
+    (nodes / "work/input/event5").read_text()
+    return [*found.opened()] == ["keyboard"]
+
+
+def test_who_uses_up_all_queues_before_the_broker_starts_does_not_keep_it_from_starting(
+    place: tuple[Path, Path],
+) -> None:
+    with no_descriptors_left():
+        found = Nodes(["work"], *place)
+        assert found.follow("work") is None
+        assert found.follow(None) is None
+    assert found.follow("work") is not None
+    assert hears(found, place[0])
+
+
+def test_who_uses_up_all_queues_later_takes_none_of_the_brokers(place: tuple[Path, Path]) -> None:
+    found = Nodes(["work", "guest"], *place)
+    queue = found.follow("work")
+    found.libc = Starved("inotify_init1")  # type: ignore[assignment]
+    for _ in range(3):
+        assert found.follow(None) is None
+        assert found.follow("guest") is not None
+        assert found.follow("work") == queue
+        assert hears(found, place[0])
+
+
+@pytest.mark.parametrize("error", [errno.ENOSPC, errno.ENOMEM])
+def test_without_watches_there_is_nothing_to_hear_until_there_are_some(
+    error: int, place: tuple[Path, Path]
+) -> None:
+    found = Nodes(["work"], *place)
+    enough, found.libc = found.libc, Starved("inotify_add_watch", error=error)  # type: ignore[assignment]
+    assert found.follow(None) is None
+    assert found.follow("work") is None
+    found.libc = enough
+    assert found.follow("work") is not None
+    assert hears(found, place[0])
+
+
+def test_a_directory_that_its_last_container_still_holds_is_no_longer_heard(
+    place: tuple[Path, Path], tmp_path: Path
+) -> None:
+    nodes, _ = place
+    found = Nodes(["work"], *place)
+    held = (nodes / "work/input").rename(tmp_path / "held")
+    (nodes / "work/input").mkdir()
+    (nodes / "work/input/event5").write_text("")
+    found.follow("work")
+    assert hears(found, nodes)
+    (held / "event5").read_text()
+    assert [*found.opened()] == []
