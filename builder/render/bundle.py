@@ -12,6 +12,7 @@ from builder.render.strict import cable, render_strict
 from builder.render.templates import render_tree, template_root
 
 SOUND = "/run/pulse-shared"
+TUN = "/dev/net/tun"
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ def render_host_bundle(
         "volume": volume or volume_by_label(profile),
         "access": with_sound(profile, access) if sound else access,
         "network": profile.network,
+        "tun": TUN,
         "sound": sound,
         "strict": profile.isolation is Isolation.STRICT,
         "cable": cable(profile) if profile.isolation is Isolation.STRICT else None,

@@ -23,6 +23,7 @@ PROGRAM = "usr/lib/seatsmith/broker"
 BROKER = "seatsmith-broker.service"
 NETWORK = "/etc/seatsmith/network"
 CARD = "host0"  # nspawn names it
+BLOCK = "198.18.0.0/15"  # for tests between networks (RFC 2544), so that no LAN has it
 MOST_INPUTS = len(FIXED) + MOST_TOUCH
 
 
@@ -38,11 +39,12 @@ class Cable:
     host: str
     container: str
     prefix: int = 30
+    block: str = BLOCK
+    """All addresses of all cables."""
 
 
 def cable(profile: Profile) -> Cable:
-    """Fixed addresses, since DHCP needs raw sockets. 198.18.0.0/15 is for tests between networks (RFC 2544),
-    so that no LAN has it; no two environments of a seat share a terminal."""
+    """Fixed addresses, since DHCP needs raw sockets; no two environments of a seat share a terminal."""
     network = f"198.18.{profile.display.vt}"
     return Cable(f"{network}.1", f"{network}.2")
 

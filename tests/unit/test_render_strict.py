@@ -123,6 +123,35 @@ def test_both_ends_of_the_cable_are_in_one_network_that_no_other_terminal_has(tm
     assert ipaddress.ip_interface(f"{third.host}/{third.prefix}").network not in networks
 
 
+def test_the_way_out_leads_to_no_other_container_and_no_address_is_forged(tmp_path: Path) -> None:
+    network = (bundle(tmp_path) / "etc/systemd/network/50-seat-ve-work.network").read_text()
+    section = network.partition("[RoutingPolicyRule]\n")[2].partition("\n\n")[0]
+    rule = dict(line.split("=", 1) for line in section.splitlines())
+    assert (rule["IncomingInterface"], rule["Type"], rule["Family"]) == ("ve-work", "prohibit", "ipv4")
+    assert 0 < int(rule["Priority"]) < 32766  # between the tables local and main: ip-rule(8)
+    for vt in (vt for vt in range(2, 64) if vt != 7):
+        other = cable(strict("other", display={"vt": vt}))
+        assert ipaddress.ip_address(other.container) in ipaddress.ip_network(rule["To"])
+    assert "IPv4ReversePathFilter=strict\n" in network
+
+
+def test_the_host_asks_the_container_for_no_names_and_tells_it_nothing_of_itself(tmp_path: Path) -> None:
+    network = (bundle(tmp_path) / "etc/systemd/network/50-seat-ve-work.network").read_text()
+    assert {"LLMNR=no", "MulticastDNS=no", "LLDP=no", "EmitLLDP=no"} <= set(network.splitlines())
+
+
+def tun_lines(tree: Path, name: str = "work") -> list[str]:
+    drop_in = f"etc/systemd/system/systemd-nspawn@{name}.service.d/50-seatsmith.conf"
+    return re.findall(r"^DeviceAllow=(?:|/dev/net/tun .*)$", (tree / drop_in).read_text(), re.M)
+
+
+def test_it_makes_no_network_card_by_tun_unless_its_profile_has_it(tmp_path: Path) -> None:
+    # nspawn has to make the node, in whose user namespace nobody can: else it binds, and chowns, the host's
+    assert tun_lines(bundle(tmp_path)) == ["DeviceAllow=", "DeviceAllow=/dev/net/tun m"]
+    tree = bundle(tmp_path / "asked", devices={"extra": ["/dev/net/tun"]})
+    assert tun_lines(tree) == ["DeviceAllow=", "DeviceAllow=/dev/net/tun rwm"]
+
+
 def test_the_host_answers_where_the_container_asks_for_names(tmp_path: Path) -> None:
     tree = bundle(tmp_path)
     asks = (tree / "etc/seatsmith/network/work.network").read_text()
