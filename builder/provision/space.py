@@ -18,13 +18,18 @@ def place_for(disk: SeatDisk, name: str, extents: int) -> tuple[Segment, list[st
     Raises InputError with the numbers where there is no room at all.
     """
     group = disk.metadata.group
+    unit = group.extent_size
+    if extents * unit <= luks.HEADER_SIZE:
+        raise InputError(
+            f"a volume of {size_text(extents * unit)} has no room for more than its LUKS2 header, "
+            f"which takes {size_text(luks.HEADER_SIZE)}"
+        )
     gone = [name + NEW] if name + NEW in disk.names else []
     for dropped in (gone, [*gone, name + PREVIOUS] if name + PREVIOUS in disk.names else gone):
         place = lvmcommit.best_run(group, extents, without=dropped)
         if place is not None:
             return place, dropped
     longest = max((run.count for run in lvmcommit.free_runs(group, without=gone)), default=0)
-    unit = group.extent_size
     raise InputError(
         f"there is no room for a second volume of {name}: it needs {size_text(extents * unit)} in one piece,"
         f" and the longest free one has {size_text(longest * unit)}",

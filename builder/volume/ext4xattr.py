@@ -79,6 +79,8 @@ def rounded(size: int) -> int:
 
 def in_inode(extended: Sequence[Extended], size: int) -> tuple[bytes, Sequence[Extended]]:
     """The last ``size`` bytes of an inode with as many attributes as fit, and those that do not."""
+    if not extended:  # as nearly all files
+        return bytes(size), ()
     inside: list[Extended] = []
     rest: list[Extended] = []
     left = size - 4 - _END

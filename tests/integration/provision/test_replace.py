@@ -151,6 +151,18 @@ def test_a_kernel_that_has_no_room_on_the_esp_is_refused_before_anything_changes
     assert "private.previous" in names_on(bench)
 
 
+@pytest.mark.parametrize("extents", [1, 4])
+def test_a_volume_that_its_header_fills_is_refused_before_anything_changes(
+    extents: int, bench: Bench
+) -> None:
+    job = replace(bench.job("work", bench.new_image("work", "2")), extents=extents)
+    refused = pytest.raises(InputError, match="no room for more than its LUKS2 header")
+    with bench.opened() as disk, bench.empty_scratch() as scratch, refused:
+        replace_environment(disk, job, tools=bench.tools, scratch=scratch)
+    with bench.opened() as disk:
+        assert disk.journal.unfinished is None
+
+
 def test_remove_takes_all_volumes_of_a_container_and_never_a_host(bench: Bench) -> None:
     bench.replace("work", bench.new_image("work", "2"))
     with pytest.raises(InputError, match="private is a host"):
