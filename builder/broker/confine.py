@@ -57,6 +57,24 @@ RULES = (
     *of_graphics(GETFB2),
     *of_graphics(GEM_OPEN, but=FIEMAP),
     Rule(WHOLE, TIOCLINUX, errno.EPERM),
+    # Settings of text consoles that are the same for all of them: whoever owns one may change most
+    # (vt_ioctl.c, keyboard.c). Keys, and accents that they put on letters:
+    Rule(WHOLE, 0x4B47, errno.EPERM),  # KDSKBENT
+    Rule(WHOLE, 0x4B49, errno.EPERM),  # KDSKBSENT
+    Rule(WHOLE, 0x4B4B, errno.EPERM),  # KDSKBDIACR
+    Rule(WHOLE, 0x4BFB, errno.EPERM),  # KDSKBDIACRUC
+    # letters, which letter is which, and colours:
+    Rule(WHOLE, 0x4B61, errno.EPERM),  # PIO_FONT
+    Rule(WHOLE, 0x4B6C, errno.EPERM),  # PIO_FONTX
+    Rule(WHOLE, 0x4B72, errno.EPERM),  # KDFONTOP
+    Rule(WHOLE, 0x4B41, errno.EPERM),  # PIO_SCRNMAP
+    Rule(WHOLE, 0x4B6A, errno.EPERM),  # PIO_UNISCRNMAP
+    Rule(WHOLE, 0x4B67, errno.EPERM),  # PIO_UNIMAP
+    Rule(WHOLE, 0x4B68, errno.EPERM),  # PIO_UNIMAPCLR
+    Rule(WHOLE, 0x4B71, errno.EPERM),  # PIO_CMAP
+    # and size:
+    Rule(WHOLE, 0x5609, errno.EPERM),  # VT_RESIZE
+    Rule(WHOLE, 0x560A, errno.EPERM),  # VT_RESIZEX
 )
 
 

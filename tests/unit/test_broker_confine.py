@@ -75,6 +75,24 @@ def test_no_terminal_tells_of_modifier_keys() -> None:
     assert asked(0x541C)[f"{0x541C} GETFB"] == "EPERM"
 
 
+def test_no_terminal_changes_settings_that_all_share_and_each_may_read_them_and_change_its_own() -> None:
+    shared = {
+        *(0x4B47, 0x4B49, 0x4B4B, 0x4BFB),  # KDSKBENT, KDSKBSENT, KDSKBDIACR, KDSKBDIACRUC
+        *(0x4B61, 0x4B6C, 0x4B72),  # PIO_FONT, PIO_FONTX, KDFONTOP
+        *(0x4B41, 0x4B6A, 0x4B67, 0x4B68),  # PIO_SCRNMAP, PIO_UNISCRNMAP, PIO_UNIMAP, PIO_UNIMAPCLR
+        *(0x4B71, 0x5609, 0x560A),  # PIO_CMAP, VT_RESIZE, VT_RESIZEX
+    }
+    own = {
+        *(0x4B46, 0x4B48, 0x4B4A, 0x4BFA, 0x4B70),  # KDGKBENT, KDGKBSENT, KDGKBDIACR, KDGKBDIACRUC, GIO_CMAP
+        *(0x4B3A, 0x5602, 0x5605),  # KDSETMODE, VT_SETMODE, VT_RELDISP
+        *(0x5603, 0x5413, 0x5414),  # VT_GETSTATE, TIOCGWINSZ, TIOCSWINSZ
+    }
+    said = asked(*shared, *own)
+    shapes = ("GETFB", "GETFB by a number of 64 bits", "GETFB by a 32-bit program's call")  # drm.DISGUISES
+    assert {said[f"{request} {shape}"] for request in shared for shape in shapes} == {"EPERM"}
+    assert {said[f"{request} {shape}"] for request in own for shape in shapes} == {NOT_A_CARD}
+
+
 @pytest.mark.parametrize("bit", [bit for bit in range(32) if bit != 30 and bit > 7])
 def test_only_the_one_request_for_extents_is_let_through(bit: int) -> None:
     def refused(request: int) -> bool:
