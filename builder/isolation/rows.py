@@ -91,6 +91,7 @@ ROWS = (
     Row("vt-lock", TERMINALS, "forbid everybody to change the terminal", ALONE, OPEN),
     Row("vt-own", TERMINALS, "bring itself to the front", ALONE, OPEN, OPEN),
     Row("vt-other", TERMINALS, "bring a third terminal to the front", ALONE, OPEN, OPEN),
+    Row("console-settings", TERMINALS, "change settings that all consoles share", ALONE, OPEN),
     Row("sound-record", SOUND, "record what the host plays", TUNE, OPEN),
     Row("sound-clients", SOUND, "list who else plays", TUNE, OPEN),
     Row("sound-modules", SOUND, "load modules into the sound server", TUNE, OPEN),

@@ -8,6 +8,7 @@ import os
 import struct
 import subprocess
 import sys
+import termios
 import time
 import zipfile
 import zlib
@@ -121,6 +122,9 @@ def test_a_device_is_tried_as_given_made_and_found() -> None:
         (drm.LEASE, 24),
         (terminals.SELECTION, 11),
         (terminals.ENTRY, 4),
+        (terminals.COLOURS, 48),
+        (terminals.ACCENTS, 3076),
+        (terminals.SIZES, 6),
         (keyboard.SETUP, 92),
     ],
 )
@@ -158,6 +162,28 @@ def test_text_counts_as_read_only_with_the_word_that_stands_there() -> None:
     assert "xylophon" in terminals.shows(context(), b"\0xylophon\xff")
     with pytest.raises(Refused):
         terminals.shows(context(), b"another word")
+
+
+def test_settings_of_all_consoles_are_set_to_what_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = {terminals.GIO_CMAP: bytes(range(48)), terminals.KDGKBDIACRUC: struct.pack("=4I", 1, 96, 65, 192)}
+    told[termios.TIOCGWINSZ] = struct.pack("=4H", 25, 80, 0, 0)
+    written: dict[int, bytes] = {}
+
+    def ioctl(_: int, request: int, data: bytearray | bytes = b"") -> None:
+        if request in told:
+            assert isinstance(data, bytearray)  # fcntl.ioctl fills nothing else of this size
+            data[: len(told[request])] = told[request]
+        else:
+            written[request] = bytes(data)
+
+    monkeypatch.setattr(terminals, "own", lambda _: os.open(os.devnull, os.O_RDWR))
+    monkeypatch.setattr(terminals.fcntl, "ioctl", ioctl)
+    notes = Notes()
+    terminals.console_settings(notes, context())
+    assert [entry["outcome"] for entry in notes.tries] == ["done"] * 3
+    assert written.pop(terminals.PIO_CMAP) == told[terminals.GIO_CMAP]
+    assert written.pop(terminals.KDSKBDIACRUC).rstrip(b"\0") == told[terminals.KDGKBDIACRUC].rstrip(b"\0")
+    assert written == {terminals.VT_RESIZE: struct.pack("=3H", 25, 80, 0)}
 
 
 def test_silence_is_no_recording(monkeypatch: pytest.MonkeyPatch) -> None:

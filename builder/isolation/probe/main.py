@@ -27,7 +27,7 @@ ROWS: dict[str, Row] = {
         *(keyboard.inject_given, keyboard.inject_made, keyboard.inject_uinput),
         *(terminals.inject_tiocsti, terminals.inject_paste, terminals.keymap, terminals.shift_keys),
         *(terminals.console_memory, terminals.console_selection, terminals.console_write),
-        *(terminals.vt_lock, terminals.vt_own, terminals.vt_other),
+        *(terminals.vt_lock, terminals.vt_own, terminals.vt_other, terminals.console_settings),
         *(screen.screen_getfb, screen.screen_getfb2, screen.screen_prime, screen.screen_names),
         *(screen.drm_master, screen.drm_lease, screen.framebuffer),
         *(screen.text_picture, screen.screen_behind),

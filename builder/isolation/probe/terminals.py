@@ -18,11 +18,16 @@ from .nodes import fixed, opened, terminal, use, with_fd
 VT_GETSTATE, VT_ACTIVATE, VT_WAITACTIVE = 0x5603, 0x5606, 0x5607
 VT_LOCKSWITCH, VT_UNLOCKSWITCH = 0x560B, 0x560C
 KDGKBENT, KDSKBENT = 0x4B46, 0x4B47
+GIO_CMAP, PIO_CMAP, KDGKBDIACRUC, KDSKBDIACRUC = 0x4B70, 0x4B71, 0x4BFA, 0x4BFB
+VT_RESIZE = 0x5609
 TIOCSTI, TIOCLINUX, TIOCSCTTY = 0x5412, 0x541C, 0x540E
 TIOCL_SETSEL, TIOCL_PASTESEL, TIOCL_GETSHIFTSTATE = 2, 3, 6
 SELECTION = struct.Struct("=B5H")  # the subcode, then struct tiocl_selection, unaligned
 STATE = struct.Struct("=3H")
 ENTRY = struct.Struct("=BBH")  # struct kbentry: table, key, what it gives
+COLOURS = struct.Struct("=48B")  # three for each of 16
+ACCENTS = struct.Struct("=I768I")  # struct kbdiacrsuc: how many, then 256 times three letters
+WINDOW, SIZES = struct.Struct("=4H"), struct.Struct("=3H")  # struct winsize, struct vt_sizes
 KEY_A = 30
 SPARE = 13  # a terminal that nobody uses: the control's own
 
@@ -147,6 +152,31 @@ def keymap(notes: Notes, context: Context) -> None:
     notes.attempt("KDSKBENT on its own terminal", lambda: with_fd(own(context), change))
     for node in front(context):
         use(notes, context, node, os.O_RDWR, change)
+
+
+def console_settings(notes: Notes, context: Context) -> None:
+    """Change settings that all consoles share: to what they are."""
+    on_each(notes, context, "PIO_CMAP", set_again(GIO_CMAP, PIO_CMAP, COLOURS.size))
+    on_each(notes, context, "KDSKBDIACRUC", set_again(KDGKBDIACRUC, KDSKBDIACRUC, ACCENTS.size))
+    on_each(notes, context, "VT_RESIZE", resize)
+
+
+def set_again(read: int, write: int, size: int) -> Callable[[int], str]:
+    def change(fd: int) -> str:
+        found = bytearray(size)
+        fcntl.ioctl(fd, read, found)
+        fcntl.ioctl(fd, write, found)
+        return "set to what it was"
+
+    return change
+
+
+def resize(fd: int) -> str:
+    found = bytearray(WINDOW.size)
+    fcntl.ioctl(fd, termios.TIOCGWINSZ, found)
+    rows, columns, *_ = WINDOW.unpack(found)
+    fcntl.ioctl(fd, VT_RESIZE, SIZES.pack(rows, columns, 0))
+    return f"set to {columns}x{rows}, as it was"
 
 
 # --- which terminal is in front
