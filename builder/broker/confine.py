@@ -1,6 +1,6 @@
 """Starts a program that may not ask the kernel for certain things, and nor may any that it starts.
 
-``python3 -m broker.confine PROGRAM [ARGUMENT …]`` becomes PROGRAM. For strict containers that is
+``python3 -m broker.confine VT PROGRAM [ARGUMENT …]`` becomes PROGRAM. For strict containers that is
 systemd-nspawn, which can refuse whole system calls; what is refused here are requests of ioctl(2), by which
 a container that owns its terminal and its turn at the graphics card would learn of others. The rules are
 seccomp(2)'s, made by libseccomp, and hold for 32-bit programs, too.
@@ -17,7 +17,7 @@ LIBRARY = "libseccomp.so.2"
 # seccomp.h of libseccomp: actions, attributes of a filter, ways to compare
 ALLOW, REFUSE = 0x7FFF0000, 0x00050000
 NO_NEW_PRIVILEGES = 3
-MASKED_EQUAL = 7
+NOT_EQUAL, MASKED_EQUAL = 1, 7
 OTHER_ABIS = {"x86_64": (b"x86", b"x32"), "aarch64": (b"arm",)}
 
 WRITES = 1 << 30  # _IOC_WRITE: the kernel reads the argument (asm-generic/ioctl.h)
@@ -27,11 +27,15 @@ WHOLE = 0xFFFFFFFF
 
 @dataclass(frozen=True)
 class Rule:
-    """Requests whose bits under ``mask`` are ``value`` fail with ``error``."""
+    """Requests whose bits under ``mask`` are ``value`` fail with ``error``, or look obeyed where that is 0.
+
+    ``but`` is the one argument with which they pass.
+    """
 
     mask: int
     value: int
     error: int
+    but: int | None = None
 
 
 def of_graphics(number: int, *, but: int = 0) -> list[Rule]:
@@ -52,6 +56,7 @@ def of_graphics(number: int, *, but: int = 0) -> list[Rule]:
 GETFB, GETFB2, GEM_OPEN, FIEMAP = 0xAD, 0xCE, 0x0B, 0xC020660B
 # Any terminal tells which modifier keys are held, on whichever terminal that is (ioctl_console(2)).
 TIOCLINUX = 0x541C
+VT_ACTIVATE, VT_SETACTIVATE, KDSKBMODE, K_OFF = 0x5606, 0x560F, 0x4B45, 4
 RULES = (
     *of_graphics(GETFB),
     *of_graphics(GETFB2),
@@ -78,6 +83,20 @@ RULES = (
 )
 
 
+def of_terminals(vt: int) -> list[Rule]:
+    """What the owner of terminal ``vt`` may not ask of it (ioctl_vt(2), ioctl_console(2)).
+
+    The keys decide which terminal is shown, by the broker; a display server may ask for its own, as it does
+    when it starts. And the keyboard of its console stays off (``ActiveTerminal.keys_off``): what would turn
+    it on is passed over, since display servers do so when they end.
+    """
+    return [
+        Rule(WHOLE, VT_ACTIVATE, errno.EPERM, but=vt),
+        Rule(WHOLE, VT_SETACTIVATE, errno.EPERM),
+        Rule(WHOLE, KDSKBMODE, 0, but=K_OFF),
+    ]
+
+
 class Comparison(ctypes.Structure):
     """struct scmp_arg_cmp."""
 
@@ -89,7 +108,7 @@ class Comparison(ctypes.Structure):
     )
 
 
-def confine() -> None:
+def confine(vt: int) -> None:
     """Lay the rules on this process. Raises OSError where the kernel or libseccomp has none."""
     library = ctypes.CDLL(LIBRARY)
     library.seccomp_init.restype = ctypes.c_void_p
@@ -105,10 +124,13 @@ def confine() -> None:
     for abi in OTHER_ABIS[platform.machine()]:
         ask("seccomp_arch_add", ctypes.c_uint32(library.seccomp_arch_resolve_name(abi)))
     ioctl = library.seccomp_syscall_resolve_name(b"ioctl")
-    for rule in RULES:
-        comparison = Comparison(1, MASKED_EQUAL, rule.mask, rule.value)
+    for rule in (*RULES, *of_terminals(vt)):
+        comparisons = (Comparison * 2)(
+            (1, MASKED_EQUAL, rule.mask, rule.value), (2, NOT_EQUAL, rule.but or 0)
+        )
+        count = ctypes.c_uint(1 if rule.but is None else 2)
         action = ctypes.c_uint32(REFUSE | rule.error)
-        ask("seccomp_rule_add_array", action, ioctl, ctypes.c_uint(1), ctypes.byref(comparison))
+        ask("seccomp_rule_add_array", action, ioctl, count, comparisons)
     ask("seccomp_load")
     library.seccomp_release(rules)
 
@@ -118,10 +140,10 @@ def main(argv: list[str]) -> int:
         print(f"nobody knows the system calls of {platform.machine()} here", file=sys.stderr)
         return 1
     try:
-        confine()
-        os.execvp(argv[1], argv[1:])
+        confine(int(argv[1]))
+        os.execvp(argv[2], argv[2:])
     except OSError as e:
-        print(f"{argv[1]} is not started, as it could not be confined: {e}", file=sys.stderr)
+        print(f"{argv[2]} is not started, as it could not be confined: {e}", file=sys.stderr)
         return 1
 
 

@@ -6,10 +6,10 @@ import fcntl
 import os
 import socket
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from .codes import ABS_MT_SLOT, EV_LED, EV_SYN, EVENT, REPORT, Event
+from .codes import ABS_MT_SLOT, EV_KEY, EV_LED, EV_SYN, EVENT, FUNCTION_KEYS, REPORT, Event
 from .environments import DATABASE
 from .shapes import Shape
 
@@ -18,6 +18,8 @@ OURS = "seatsmith/"  # how the physical location of our own virtual devices begi
 EVIOCSMASK, EVIOCGABS = 0x40104593, 0x80184540  # linux/input.h
 MASK = struct.Struct("@IIQ")  # struct input_mask; the mask of type EV_SYN is that of the types
 ALL = (1 << 32) - 1
+TYPES_SIZE, KEYS_SIZE = 8, 96  # bytes; the kernel takes whole longs alone, and KEY_CNT is 0x300
+ALL_KEYS = (1 << KEYS_SIZE * 8) - 1
 AXIS = struct.Struct("@6i")  # struct input_absinfo
 CLASS = Path("/sys/class/input")
 
@@ -83,14 +85,17 @@ def present() -> Iterator[str]:
             yield node
 
 
-def deafen(fd: int, *, deaf: bool) -> None:
-    """Have the kernel say nothing to this descriptor, by a mask of event types.
+def deafen(fd: int, *, deaf: bool, but: Iterable[int] = ()) -> None:
+    """Have the kernel tell this descriptor nothing ``but`` of these keys, by masks of event types and keys.
 
     Opening at each switch instead takes 50 ms for a USB mouse (drivers/hid/usbhid/hid-core.c), and closing
     waits for all processors.
     """
-    types = ctypes.c_ulong(0 if deaf else ALL)  # the kernel takes whole longs alone
-    fcntl.ioctl(fd, EVIOCSMASK, MASK.pack(EV_SYN, ctypes.sizeof(types), ctypes.addressof(types)))
+    keys = sum(1 << code for code in but) if deaf else ALL_KEYS
+    types = ALL if not deaf else 1 << EV_KEY if keys else 0
+    for kind, mask, size in ((EV_KEY, keys, KEYS_SIZE), (EV_SYN, types, TYPES_SIZE)):
+        codes = (ctypes.c_char * size).from_buffer_copy(mask.to_bytes(size, "little"))
+        fcntl.ioctl(fd, EVIOCSMASK, MASK.pack(kind, size, ctypes.addressof(codes)))
 
 
 class Devices:
@@ -106,7 +111,7 @@ class Devices:
         return os.open(node, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
 
     def deafen(self, fd: int, *, deaf: bool) -> None:
-        deafen(fd, deaf=deaf)
+        deafen(fd, deaf=deaf, but=FUNCTION_KEYS)
 
     def slot(self, fd: int) -> int:
         axis = bytearray(AXIS.size)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from . import real
+from .asking import Asking
 from .clones import Clones
 from .reopening import FirstWords, Openings
 from .router import Delivery, Router
@@ -24,6 +25,9 @@ class Terminal(Protocol):
     def moved(self) -> bool: ...
 
     def activate(self, vt: int) -> None: ...
+
+    def keys_off(self) -> None:
+        """Have the kernel's console not hear the keys that are typed at the terminal that is shown."""
 
 
 class Changes(Protocol):
@@ -44,15 +48,21 @@ class Devices(Protocol):
     def open(self, node: str) -> int: ...
 
     def deafen(self, fd: int, *, deaf: bool) -> None:
-        """Whether the kernel says nothing to this descriptor. Raises OSError where the device is gone."""
+        """Whether the kernel tells this descriptor of function keys alone.
+
+        Raises OSError where the device is gone.
+        """
 
     def slot(self, fd: int) -> int:
         """The multi-touch slot that the next contact is said to be of, if nothing else is said."""
 
 
 class Broker:
-    """While no strict environment is active, the kernel tells us nothing of real devices: what was typed
-    elsewhere is in no buffer. What is read is passed on only if the terminal has not moved until then."""
+    """Tells an environment what is typed while its terminal is shown, if somebody asked for it.
+
+    Else the kernel tells us that a function key was pressed, and nothing more: what was typed elsewhere is
+    in no buffer. What is read is passed on only if the terminal has not moved until then.
+    """
 
     def __init__(
         self,
@@ -66,6 +76,9 @@ class Broker:
         self.openings = openings
         self.opening: int | None = None
         self.first_words = FirstWords(clones.write)
+        self.asking = Asking()
+        self.shown = terminal.vt
+        self.leaving = False
         self.known: dict[str, Routes] = {}
         """Real devices that are passed on, by node."""
         self.open: dict[str, int] = {}
@@ -75,51 +88,104 @@ class Broker:
         self.watch_lights()
 
     def begin(self, monitor: Changes) -> None:
-        """Take notice of the terminal and of devices; from the first ``turn`` on, events are passed on."""
+        """Take notice of the terminal and of devices; from the first ``turn`` on, events are passed on.
+
+        Who is in front now was there before a restart.
+        """
         self.poll.register(self.terminal.fileno(), select.EPOLLPRI)
         self.poll.register(monitor.fileno(), select.EPOLLIN)
-        self.switch()
+        self.router.switch(self.terminal.vt)
+        self.enter()
 
     def turn(self, monitor: Changes) -> None:
         """Wait until something is ready, and give everything that is one turn: a device that never falls
         silent gets no more than the others."""
-        for fd, _ in self.poll.poll(self.first_words.timeout()):
+        for fd, _ in self.poll.poll(self.timeout()):
             if fd in self.readers:
                 self.pass_on(self.readers[fd], fd)
             elif self.terminal.moved():
                 self.switch()
             elif fd == self.opening:
-                for device in self.openings.opened():
-                    self.first_words.opened(device)
+                self.opened()
             elif fd == monitor.fileno():
                 self.hotplug(monitor)
             elif fd in self.lights:
                 self.shine(fd)
-        if self.first_words.timeout() == 0:
+        if self.timeout() == 0:
             if self.terminal.moved():
                 self.switch()
+            elif self.asking.timeout() == 0:
+                self.send_back()
             else:
                 self.first_words.tell_what_is_due()
-        if self.opening is not None and self.first_words.end is None:
+        if self.opening is not None and self.timeout() is None:
             self.poll.unregister(self.opening)
             self.opening = None
+
+    def timeout(self) -> float | None:
+        """Seconds until something is to be done though nobody says anything."""
+        times = (self.first_words.timeout(), self.asking.timeout())
+        return min((at for at in times if at is not None), default=None)
 
     # --- terminals
 
     def switch(self) -> None:
         """Leave one environment and enter another; until both are done, nothing is read."""
-        left = self.router.active
+        left, before = self.router.active, self.shown
         self.send(self.router.switch(self.terminal.vt))
         self.clones.silence_all(left, silent=True)
         for node in list(self.open):
             self.deafen(node)
+        self.shown, self.leaving = self.terminal.vt, False
+        self.asking.admit()
+        if self.router.active is None or self.asking.asked_for(self.shown):
+            self.enter()
+            return
+        self.asking.hold_back(before)
+        self.terminal.keys_off()
+        self.first_words.enter(None)
+        self.follow(self.router.active)
+        self.hear_all()
+
+    def enter(self) -> None:
+        """From here on, whose terminal is shown is told everything."""
         entered = self.router.active
         self.first_words.enter(entered)
-        if entered is not None:
-            self.clones.silence_all(entered, silent=False)
-            for node in list(self.open):
-                self.hear(node)
         self.follow(entered)
+        if entered is not None:
+            self.terminal.keys_off()
+            self.clones.silence_all(entered, silent=False)
+            self.hear_all()
+
+    def go(self, vt: int) -> None:
+        """Somebody has asked for a terminal while an environment was in front.
+
+        It is silent before it is left: it could type at who comes next. For its own terminal it is told
+        again what is typed, as if it had been left and come back.
+        """
+        if vt != self.shown:
+            self.clones.silence_all(self.router.active, silent=True)
+            self.leaving = True
+            self.terminal.activate(vt)
+        elif self.leaving or self.asking.unasked:
+            self.switch()
+
+    def opened(self) -> None:
+        for device in self.openings.opened():
+            if self.asking.unasked and self.router.active is not None:
+                self.asking.opened()
+                self.first_words.reopened.add((self.router.active, device))
+            else:
+                self.first_words.opened(device)
+
+    def send_back(self) -> None:
+        """An environment that came by itself is left, now that its display server has started."""
+        self.asking.back = None
+        self.terminal.activate(self.asking.before)
+
+    def hear_all(self) -> None:
+        for node in list(self.open):
+            self.hear(node)
 
     def follow(self, environment: str | None) -> None:
         """Hear for a while whether the environment opens its devices."""
@@ -130,11 +196,11 @@ class Broker:
             self.poll.register(self.opening, select.EPOLLIN)
 
     def deafen(self, node: str) -> None:
-        """Have the kernel say no more, and throw away what it has said."""
+        """Have the kernel say no more, and throw away what it has said, but for who is asked for."""
         try:
             self.devices.deafen(self.open[node], deaf=True)
-            while real.read(self.open[node]):
-                pass
+            while data := real.read(self.open[node]):
+                self.asking.hear(real.unpacked(data))
         except OSError as e:
             self.gone(node, e)
 
@@ -157,17 +223,22 @@ class Broker:
             self.gone(node, e)
             return
         if self.terminal.moved():
+            self.asking.hear(real.unpacked(data))
             self.switch()
             return
-        if (clone := self.router.as_it_is(node, data)) is not None:
+        if not self.asking.unasked and (clone := self.router.as_it_is(node, data)) is not None:
             self.first_words.write(clone, data)
             return
-        self.send(self.router.read(node, real.unpacked(data)))
-        if self.router.asked is not None:
-            self.terminal.activate(self.router.asked)
+        events = real.unpacked(data)
+        self.asking.hear(events)
+        self.send(self.router.read(node, events))
+        if (vt := self.router.asked) is not None:
             self.router.asked = None
+            self.go(vt)
 
     def send(self, deliveries: list[Delivery]) -> None:
+        if self.asking.unasked:
+            return
         for delivery in deliveries:
             self.first_words.write((delivery.environment, delivery.clone), real.packed(delivery.events))
 
@@ -220,7 +291,8 @@ class Broker:
     def touch_clone(self, shape: Shape) -> str | None:
         if not is_touch(shape):
             return None
-        clone = self.clones.touch(touch_shape(shape), self.router.active)
+        active = None if self.asking.unasked else self.router.active
+        clone = self.clones.touch(touch_shape(shape), active)
         self.watch_lights()
         return clone
 

@@ -4,10 +4,13 @@ import contextlib
 import fcntl
 import os
 import select
+from collections.abc import Callable
 
 ACTIVE = "/sys/class/tty/tty0/active"
 CONSOLE = "/dev/tty0"
 VT_ACTIVATE = 0x5606  # linux/vt.h
+KDSKBMODE, K_OFF = 0x4B45, 4  # linux/kd.h
+TIOCGDEV = 0x80045432  # asm-generic/ioctls.h: which terminal /dev/tty0 was when it was opened
 
 
 class ActiveTerminal:
@@ -38,10 +41,25 @@ class ActiveTerminal:
 
     def activate(self, vt: int) -> None:
         """Ask the kernel for another terminal, as its own keyboard handler does."""
+        self.ask(lambda fd: fcntl.ioctl(fd, VT_ACTIVATE, vt))
+
+    def keys_off(self) -> None:
+        """Have the kernel's console not hear what is typed at the terminal that is shown: it would give the
+        environment the keys of the real keyboards, and act on those of its virtual ones (Ctrl+Alt+Del)."""
+        self.ask(self.turn_keys_off)
+
+    def turn_keys_off(self, fd: int) -> None:
+        where = bytearray(4)
+        fcntl.ioctl(fd, TIOCGDEV, where)
+        if where[0] == self.vt:  # else another one is shown by now
+            fcntl.ioctl(fd, KDSKBMODE, K_OFF)
+
+    def ask(self, what: Callable[[int], object]) -> None:
+        """Ask something of the terminal that is shown; what the kernel refuses is not done."""
         with contextlib.suppress(OSError):
             fd = os.open(self.console, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
             try:
-                fcntl.ioctl(fd, VT_ACTIVATE, vt)
+                what(fd)
             finally:
                 os.close(fd)
 

@@ -46,6 +46,7 @@ def render_host_bundle(
         "tun": TUN,
         "sound": sound,
         "strict": profile.isolation is Isolation.STRICT,
+        "vt": profile.display.vt,
         "cable": cable(profile) if profile.isolation is Isolation.STRICT else None,
     }
     render_tree(template_root() / "host", dest, values)

@@ -8,12 +8,24 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from builder.broker.clones import Clones
-from builder.broker.codes import ABS_MT_SLOT, EV_KEY, EV_LED, EV_REL, EVENT, REL_X, REL_Y, REPORT, Event
+from builder.broker.codes import (
+    ABS_MT_SLOT,
+    EV_KEY,
+    EV_LED,
+    EV_REL,
+    EVENT,
+    FUNCTION_KEYS,
+    REL_X,
+    REL_Y,
+    REPORT,
+    Event,
+)
 from builder.broker.real import packed
 from builder.broker.router import Router
 from builder.broker.service import Broker
 from builder.broker.shapes import Shape
 
+FUNCTION_KEY = {vt: code for code, vt in FUNCTION_KEYS.items()}
 TERMINALS = {8: "work", 9: "guest"}
 BOARD = Shape({EV_KEY: tuple(range(1, 100))}, {})
 MOUSE = Shape({EV_KEY: (0x110,), EV_REL: (REL_X, REL_Y)}, {})
@@ -27,6 +39,7 @@ class FakeTerminal:
         self.changed = False
         self.event = os.eventfd(0, os.EFD_NONBLOCK)
         self.asked: list[int] = []
+        self.off: list[int] = []
         self.moves_when_asked: deque[int | None] = deque()
 
     def fileno(self) -> int:
@@ -45,6 +58,9 @@ class FakeTerminal:
 
     def activate(self, vt: int) -> None:
         self.asked.append(vt)
+
+    def keys_off(self) -> None:
+        self.off.append(self.vt)
 
 
 class FakeChanges:
@@ -167,7 +183,7 @@ class Desk:
         self.openings = FakeOpenings()
         self.broker = Broker(clones, Router(TERMINALS), self.terminal, self.devices, self.openings)
         self.now = 0.0
-        self.broker.first_words.now = lambda: self.now
+        self.broker.first_words.now = self.broker.asking.now = lambda: self.now
         self.broker.begin(self.monitor)
 
     def plug(self, node: str, shape: Shape) -> None:
@@ -196,10 +212,14 @@ class Desk:
         self.devices.ends.pop(node).close()
 
     def says(self, node: str, *events: Event) -> None:
-        if not self.devices.deaf[node]:
+        if self.devices.deaf[node]:
+            events = tuple(event for event in events if event.kind == EV_KEY and event.code in FUNCTION_KEYS)
+        if events:
             self.devices.ends[node].sendall(packed((*events, REPORT)))
 
     def switch(self, vt: int) -> None:
+        """Somebody presses the function key of a terminal, and it comes."""
+        self.broker.asking.hear([Event(EV_KEY, FUNCTION_KEY[vt], 1)])
         self.terminal.go(vt)
         self.notice()
 

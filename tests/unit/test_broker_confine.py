@@ -19,7 +19,7 @@ import ctypes, errno, json, os, sys
 from builder.broker.confine import confine
 from builder.isolation.probe import drm
 ctypes.CDLL(None).prctl(38, 1, 0, 0, 0)
-confine()
+confine(8)
 said = {}
 for request in map(int, sys.argv[1:]):
     for name, call in drm.DISGUISES:
@@ -93,6 +93,25 @@ def test_no_terminal_changes_settings_that_all_share_and_each_may_read_them_and_
     assert {said[f"{request} {shape}"] for request in own for shape in shapes} == {NOT_A_CARD}
 
 
+def test_a_terminal_may_show_itself_and_no_other_and_its_console_hears_no_keys() -> None:
+    script = """
+import ctypes, fcntl, os
+from builder.broker.confine import confine
+ctypes.CDLL(None).prctl(38, 1, 0, 0, 0)
+confine(8)
+file = os.open(os.devnull, os.O_RDONLY)
+for request, argument in ((0x5606, 8), (0x5606, 7), (0x560F, 8), (0x4B45, 4), (0x4B45, 1), (0x4B45, 3)):
+    try:
+        print(fcntl.ioctl(file, request, argument))
+    except OSError as e:
+        print(e.strerror)
+"""
+    words = [sys.executable, "-c", script]
+    said = subprocess.run(words, capture_output=True, text=True, cwd=ROOT, check=True).stdout.splitlines()
+    reaches, refused, obeyed = os.strerror(errno.ENOTTY), os.strerror(errno.EPERM), "0"
+    assert said == [reaches, refused, refused, reaches, obeyed, obeyed]
+
+
 @pytest.mark.parametrize("bit", [bit for bit in range(32) if bit != 30 and bit > 7])
 def test_only_the_one_request_for_extents_is_let_through(bit: int) -> None:
     def refused(request: int) -> bool:
@@ -103,7 +122,9 @@ def test_only_the_one_request_for_extents_is_let_through(bit: int) -> None:
 
 
 def test_a_program_is_not_started_where_the_filter_cannot_be_laid(tmp_path: Path) -> None:
-    program = "import builder.broker.confine as c; c.LIBRARY = 'nothing.so'; c.main(['', 'touch', 'ran'])"
+    program = (
+        "import builder.broker.confine as c; c.LIBRARY = 'nothing.so'; c.main(['', '8', 'touch', 'ran'])"
+    )
     words = [sys.executable, "-c", program]
     environment = {"PYTHONPATH": os.fspath(ROOT), "PATH": os.environ["PATH"]}
     result = subprocess.run(words, capture_output=True, text=True, env=environment, cwd=tmp_path)

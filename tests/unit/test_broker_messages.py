@@ -41,9 +41,14 @@ def test_what_is_no_message_of_udevs_says_nothing(data: bytes) -> None:
     assert message_properties(data) == {}
 
 
-@pytest.mark.parametrize(("deaf", "types"), [(True, 0), (False, 0xFFFFFFFF)])
-def test_a_mask_of_event_types_is_whole_longs_as_the_kernel_asks(
-    deaf: bool, types: int, monkeypatch: pytest.MonkeyPatch
+F1_TO_F12 = sum(1 << code for code in (*range(59, 69), 87, 88))
+
+
+@pytest.mark.parametrize(
+    ("deaf", "keys", "types"), [(True, F1_TO_F12, 1 << 1), (False, (1 << 768) - 1, 0xFFFFFFFF)]
+)
+def test_masks_of_events_are_whole_longs_as_the_kernel_asks(
+    deaf: bool, keys: int, types: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[tuple[int, int, int, int]] = []
 
@@ -54,7 +59,7 @@ def test_a_mask_of_event_types_is_whole_longs_as_the_kernel_asks(
     monkeypatch.setattr(real.fcntl, "ioctl", ioctl)
     real.Devices(lambda node: Shape({}, {})).deafen(3, deaf=deaf)
     # _IOW('E', 0x93, struct input_mask); bits_from_user in drivers/input/evdev.c refuses half a long
-    assert asked == [(0x40104593, 0, ctypes.sizeof(ctypes.c_long), types)]
+    assert asked == [(0x40104593, 1, 96, keys), (0x40104593, 0, ctypes.sizeof(ctypes.c_long), types)]
 
 
 def test_a_change_of_the_terminal_is_seen_once(tmp_path: Path) -> None:
@@ -73,8 +78,10 @@ def test_a_terminal_that_cannot_be_asked_for_stops_nothing(tmp_path: Path) -> No
     active.write_text("tty7\n")
     terminal = ActiveTerminal(str(active), console=str(tmp_path / "missing"))
     terminal.activate(8)
+    terminal.keys_off()
     terminal.console = str(active)
     terminal.activate(8)
+    terminal.keys_off()
     os.close(terminal.fd)
 
 

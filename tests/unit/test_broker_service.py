@@ -7,6 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from builder.broker import asking
+from builder.broker.asking import STARTED
 from builder.broker.codes import (
     ABS_MT_POSITION_X,
     ABS_MT_SLOT,
@@ -26,7 +28,7 @@ from builder.broker.shapes import Shape
 from tests.support.brokerdesk import BOARD, MOUSE, TERMINALS, Desk
 
 WORK, GUEST, HOST = 8, 9, 7
-A, CONTROL, ALT, F2 = 30, 29, 56, 60
+A, CONTROL, ALT, F2, F8, F9 = 30, 29, 56, 60, 66, 67
 DOWN, UP = Event(EV_KEY, A, 1), Event(EV_KEY, A, 0)
 SCREEN = Shape(
     {EV_KEY: (BTN_TOUCH,), EV_ABS: (ABS_MT_SLOT, ABS_MT_POSITION_X)},
@@ -148,6 +150,91 @@ def test_control_alt_and_a_function_key_switch_whatever_the_environment_does(des
     assert desk.terminal.asked == [2]
 
 
+def test_who_comes_to_the_front_by_itself_is_told_nothing_and_sent_back(desk: Desk) -> None:
+    desk.switch(HOST)
+    desk.terminal.go(WORK)
+    desk.notice()
+    for _ in range(3):
+        desk.says("board", DOWN, UP)
+        desk.turn()
+    assert desk.maker.read("work/keyboard") == []
+    assert all(desk.maker.silent.values()), "nor may it type"
+    assert desk.terminal.off[-1] == WORK, "its console hears nothing"
+    assert desk.terminal.asked == []
+    desk.openings.open("keyboard")
+    desk.turn()
+    desk.now += STARTED
+    desk.turn()
+    assert desk.terminal.asked == [HOST]
+    desk.says("board", DOWN)
+    desk.turn()
+    assert desk.maker.read("work/keyboard") == [], "it may be slow to go"
+
+
+def test_who_starts_no_display_server_is_sent_back_all_the_same(desk: Desk) -> None:
+    desk.switch(HOST)
+    desk.terminal.go(WORK)
+    desk.notice()
+    desk.now += asking.LONGEST
+    desk.turn()
+    assert desk.terminal.asked == [HOST]
+
+
+def test_the_function_key_of_who_came_by_itself_lets_it_stay(desk: Desk) -> None:
+    desk.switch(HOST)
+    desk.terminal.go(GUEST)
+    desk.notice()
+    desk.says("board", Event(EV_KEY, CONTROL, 1), Event(EV_KEY, ALT, 1), Event(EV_KEY, F9, 1))
+    desk.turn()
+    desk.says("board", Event(EV_KEY, F9, 0), DOWN)
+    desk.turn()
+    assert desk.maker.read("guest/keyboard") == [DOWN], "what was pressed before was not for it"
+    desk.now += asking.LONGEST
+    desk.turn_if_ready()
+    assert desk.terminal.asked == []
+
+
+@pytest.mark.parametrize(("later", "told"), [(asking.LATELY, [DOWN]), (asking.LATELY + 1, [])])
+def test_a_terminal_comes_a_while_after_its_key_or_by_itself(
+    desk: Desk, later: float, told: list[Event]
+) -> None:
+    desk.switch(HOST)
+    desk.says("board", Event(EV_KEY, ALT, 1), Event(EV_KEY, F9, 1))  # as a text console wants it
+    desk.turn()
+    desk.now += later
+    desk.terminal.go(GUEST)
+    desk.notice()
+    desk.says("board", DOWN)
+    desk.turn()
+    assert desk.maker.read("guest/keyboard") == told
+
+
+def test_one_key_asks_once(desk: Desk) -> None:
+    desk.switch(GUEST)
+    desk.terminal.go(WORK)
+    desk.notice()
+    desk.terminal.go(GUEST)
+    desk.notice()
+    desk.says("board", DOWN)
+    desk.turn()
+    assert desk.maker.read("guest/keyboard") == []
+
+
+def test_an_environment_is_silent_before_it_is_left_and_speaks_again_if_it_stays(desk: Desk) -> None:
+    silent = []
+    desk.terminal.activate = lambda vt: silent.append(dict(desk.maker.silent))  # type: ignore[method-assign]
+    desk.says("board", *(Event(EV_KEY, code, 1) for code in (CONTROL, ALT, F2)))
+    desk.turn()
+    assert all(silent[0].values())
+    desk.says("board", Event(EV_KEY, F2, 0), Event(EV_KEY, F8, 1))
+    desk.turn()
+    assert not desk.maker.silent["work/keyboard"]
+    desk.maker.read("work/keyboard")
+    desk.says("board", DOWN)
+    desk.turn()
+    assert desk.maker.read("work/keyboard") == [DOWN]
+
+
 def test_a_light_that_the_front_sets_shines_and_one_of_another_waits(desk: Desk) -> None:
     assert desk.lights("board") == {0: 0, 1: 0, 2: 0}
     desk.maker.readers["guest/keyboard"].send(packed((Event(EV_LED, 1, 1), REPORT)))
@@ -197,6 +284,7 @@ steps = st.lists(
     st.one_of(
         st.tuples(st.just("type"), st.sampled_from(["board", "mouse"])),
         st.tuples(st.just("go"), st.sampled_from([WORK, GUEST, HOST])),
+        st.tuples(st.just("ask"), st.sampled_from([WORK, GUEST, HOST])),
         st.tuples(st.just("go while it reads"), st.sampled_from([WORK, GUEST, HOST])),
         st.tuples(st.just("turn"), st.none()),
         st.tuples(st.just("notice"), st.none()),
@@ -226,6 +314,9 @@ def test_whenever_terminals_move_nothing_is_heard_on_another_side_than_it_was_sa
         elif what == "go":
             assert isinstance(value, int)
             desk.terminal.go(value)
+        elif what == "ask":
+            assert isinstance(value, int)
+            desk.switch(value)
         elif what == "go while it reads":
             assert isinstance(value, int)
             desk.terminal.moves_when_asked.append(value)

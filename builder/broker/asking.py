@@ -1,0 +1,60 @@
+"""Did somebody at the keyboard ask for the terminal that is shown now, or did an environment take the front?
+
+An environment may bring its terminal to the front, and display servers do when they start. Who types just
+then, a password perhaps, types on; and what the screen shows need not have changed, since the environment is
+the graphics card's master now. So it is told nothing, and the terminal before comes back once its display
+server has started, unless the function key of the new one was pressed shortly before. (Not the whole of
+Ctrl+Alt+Fn: a desktop may have these on other keys, and the host's text consoles want Alt alone.)
+"""
+
+import time
+from collections.abc import Callable, Iterable
+
+from .codes import EV_KEY, FUNCTION_KEYS, PRESSED, Event
+
+LATELY = 10.0  # seconds from a function key until its terminal is shown, on a slow machine
+STARTED = 1.0  # seconds from when a display server has opened its input devices until it can be left
+LONGEST = 20.0  # seconds; a display server that has opened none by then is not going to
+
+
+class Asking:
+    """What the keys asked for, and whether who is in front is told nothing."""
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self.now = now
+        self.vt = 0
+        self.at = 0.0
+        self.unasked = False
+        """Nobody asked for who is in front."""
+        self.before = 0
+        """The terminal that was shown before."""
+        self.back: float | None = None
+        """When that comes back."""
+
+    def hear(self, events: Iterable[Event]) -> None:
+        """Whatever real keyboards say. While the host is in front that is function keys alone."""
+        for event in events:
+            if event.kind == EV_KEY and event.value == PRESSED and event.code in FUNCTION_KEYS:
+                self.vt, self.at = FUNCTION_KEYS[event.code], self.now()
+
+    def asked_for(self, vt: int) -> bool:
+        """Whether somebody asked for this terminal; it is not asked for twice by one key."""
+        if vt != self.vt or self.now() - self.at > LATELY:
+            return False
+        self.vt = 0
+        return True
+
+    def hold_back(self, before: int) -> None:
+        self.unasked, self.before, self.back = True, before, self.now() + LONGEST
+
+    def admit(self) -> None:
+        self.unasked, self.back = False, None
+
+    def opened(self) -> None:
+        """Who is in front has opened one of its virtual devices."""
+        if self.back is not None:
+            self.back = min(self.back, self.now() + STARTED)
+
+    def timeout(self) -> float | None:
+        """Seconds until the terminal before is to come back; None where it is not."""
+        return None if self.back is None else max(0.0, self.back - self.now())
