@@ -126,7 +126,7 @@ def confine(vt: int) -> None:
     ioctl = library.seccomp_syscall_resolve_name(b"ioctl")
     for rule in (*RULES, *of_terminals(vt)):
         comparisons = (Comparison * 2)(
-            (1, MASKED_EQUAL, rule.mask, rule.value), (2, NOT_EQUAL, rule.but or 0)
+            Comparison(1, MASKED_EQUAL, rule.mask, rule.value), Comparison(2, NOT_EQUAL, rule.but or 0, 0)
         )
         count = ctypes.c_uint(1 if rule.but is None else 2)
         action = ctypes.c_uint32(REFUSE | rule.error)

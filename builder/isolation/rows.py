@@ -66,6 +66,9 @@ ROWS = (
     Row("keys-made", KEYBOARD, "read what is typed from input devices it makes", DESKTOP, OPEN, heard=True),
     Row("keys-hidraw", KEYBOARD, "read what is typed from hidraw", DESKTOP, heard=True),
     Row("keys-terminal", KEYBOARD, "read what is typed from the terminal's device", TEXT, OPEN, heard=True),
+    Row(
+        "keys-front", KEYBOARD, "read what is typed by bringing itself to the front", ALONE, OPEN, heard=True
+    ),
     Row("inject-given", KEYBOARD, "type by its own input devices", TEXT, OPEN, arrives="console"),
     Row("inject-made", KEYBOARD, "type by input devices it makes", TEXT, OPEN, arrives="console"),
     Row("inject-uinput", KEYBOARD, "type by a virtual keyboard (uinput)", TEXT, arrives="console"),

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from builder.isolation.rows import ROWS, Row, Scene
-from builder.isolation.stage import PREMADE, Side, Stage, word
+from builder.isolation.stage import PREMADE, TEXT_VT, Side, Stage, word
 from builder.isolation.verdict import Attempt, Result, Try, listened
 from builder.machine.bench import SeatInTest
 from builder.machine.desktop import Desktop
@@ -170,10 +170,19 @@ class Trial:
         return Try(how=how, outcome="done" if picture else "refused", said=what, picture=picture)
 
     def alone(self, stage: Stage, attacker: Side, control: Side) -> None:
-        stage.bring(12)
+        stage.bring(TEXT_VT)
         stage.inside.run(f"systemctl stop {DISPLAY}", timeout=60)
         stage.host.run("sleep 2")
-        self.try_both(Scene.ALONE, attacker, control)
+        for side, into in self.sides(attacker, control):
+            rows, secret = self.of(Scene.ALONE, heard=True), word()
+            if rows:
+                found = stage.hear((side,), rows, secret)[0]
+                into |= {row: listened(attempt, secret) for row, attempt in found.items()}
+                self.picture(f"{secret!r} was typed at the text console until another terminal came")
+                stage.bring(TEXT_VT)
+        for side, into in self.sides(attacker, control):
+            into |= side.tries(self.of(Scene.ALONE, control=side is control))
+            stage.bring(TEXT_VT)
 
     def arrived(self, where: str, side: Side, into: dict[str, Attempt], text: str) -> None:
         """Which rows' words did the host get?"""

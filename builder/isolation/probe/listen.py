@@ -15,6 +15,7 @@ from typing import Any
 from .calls import ABSENT, DONE, REFUSED, Absent, Context
 from .keyboard import given, hidraws, others, pressed_letters, reported_letters
 from .nodes import Opener, fixed, opened, terminal, ways
+from .terminals import heard_in_front
 
 STOP = Path("/run/seatsmith-probe-stop")
 LONGEST = 90.0
@@ -60,6 +61,10 @@ def sources(context: Context, rows: list[str]) -> Iterator[tuple[str, str, Decod
         for node in others(context):
             for how, opener in ways(context, node):
                 yield "keys-made", how, pressed_letters, opener
+    if "keys-front" in rows:
+        for path in given():
+            yield "keys-front", f"read {path} in front", pressed_letters, partial(opened, path)
+        yield "keys-front", "read its terminal in front", plain, lambda _: heard_in_front(context)
     if "keys-hidraw" in rows:
         for node in hidraws(context):
             for how, opener in ways(context, node):
