@@ -14,6 +14,7 @@ from .codes import EV_KEY, FUNCTION_KEYS, PRESSED, Event
 
 LATELY = 10.0  # seconds from a function key until its terminal is shown, on a slow machine
 STARTED = 1.0  # seconds from when a display server has opened its input devices until it can be left
+SUSPENDED = 63  # the terminal that some machines show from suspend to wake-up (kernel/power/console.c)
 LONGEST = 20.0  # seconds; a display server that has opened none by then is not going to
 
 
@@ -24,6 +25,8 @@ class Asking:
         self.now = now
         self.vt = 0
         self.at = 0.0
+        self.asleep = 0
+        """The terminal that was shown when the machine was suspended."""
         self.unasked = False
         """Nobody asked for who is in front."""
         self.before = 0
@@ -39,10 +42,18 @@ class Asking:
 
     def asked_for(self, vt: int) -> bool:
         """Whether somebody asked for this terminal; it is not asked for twice by one key."""
+        woken = vt == self.asleep
         if vt != self.vt or self.now() - self.at > LATELY:
-            return False
+            return woken
         self.vt = 0
         return True
+
+    def leave(self, shown: int, now: int) -> None:
+        """Another terminal is shown now."""
+        if now == SUSPENDED:
+            self.asleep = 0 if self.unasked else shown
+        elif shown != SUSPENDED:
+            self.asleep = 0
 
     def hold_back(self, before: int) -> None:
         self.unasked, self.before, self.back = True, before, self.now() + LONGEST

@@ -137,6 +137,7 @@ class Broker:
         for node in list(self.open):
             self.deafen(node)
         self.shown, self.leaving = self.terminal.vt, False
+        self.asking.leave(before, self.shown)
         self.asking.admit()
         if self.router.active is None or self.asking.asked_for(self.shown):
             self.enter()

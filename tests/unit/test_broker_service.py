@@ -209,6 +209,21 @@ def test_a_terminal_comes_a_while_after_its_key_or_by_itself(
     assert desk.maker.read("guest/keyboard") == told
 
 
+def test_who_was_in_front_when_the_machine_was_suspended_is_so_when_it_wakes_up(desk: Desk) -> None:
+    for vt in (asking.SUSPENDED, WORK):
+        desk.terminal.go(vt)
+        desk.notice()
+    desk.says("board", DOWN)
+    desk.turn()
+    assert desk.maker.read("work/keyboard") == [DOWN]
+    for vt in (asking.SUSPENDED, HOST, WORK):
+        desk.terminal.go(vt)
+        desk.notice()
+    desk.says("board", DOWN)
+    desk.turn()
+    assert desk.maker.read("work/keyboard") == [UP], "it wakes up to one terminal"
+
+
 def test_one_key_asks_once(desk: Desk) -> None:
     desk.switch(GUEST)
     desk.terminal.go(WORK)
