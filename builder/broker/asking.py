@@ -16,6 +16,8 @@ LATELY = 10.0  # seconds from a function key until its terminal is shown, on a s
 STARTED = 1.0  # seconds from when a display server has opened its input devices until it can be left
 SUSPENDED = 63  # the terminal that some machines show from suspend to wake-up (kernel/power/console.c)
 LONGEST = 20.0  # seconds; a display server that has opened none by then is not going to
+AGAIN = 0.5  # seconds until one that is starting is looked at again
+PATIENCE = 90.0  # seconds; what is not up by then may keep its turn to start as long as it likes
 
 
 class Asking:
@@ -31,6 +33,7 @@ class Asking:
         """Nobody asked for who is in front."""
         self.before = 0
         """The terminal that was shown before."""
+        self.since = 0.0
         self.back: float | None = None
         """When that comes back."""
 
@@ -56,7 +59,18 @@ class Asking:
             self.asleep = 0
 
     def hold_back(self, before: int) -> None:
-        self.unasked, self.before, self.back = True, before, self.now() + LONGEST
+        """``before`` comes back, or where nobody asked for that either the one before it."""
+        self.before = self.before if self.unasked else before
+        self.since = self.now()
+        self.unasked, self.back = True, self.since + LONGEST
+
+    def is_due(self, *, starting: bool) -> bool:
+        """Whether the terminal before comes back now; later, while a display server is ``starting``."""
+        if starting and self.now() < self.since + PATIENCE:
+            self.back = self.now() + AGAIN
+            return False
+        self.back = None
+        return True
 
     def admit(self) -> None:
         self.unasked, self.back = False, None

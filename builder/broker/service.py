@@ -26,6 +26,9 @@ class Terminal(Protocol):
 
     def activate(self, vt: int) -> None: ...
 
+    def starting(self) -> bool:
+        """Whether a display server has its turn to start."""
+
     def keys_off(self) -> None:
         """Have the kernel's console not hear the keys that are typed at the terminal that is shown."""
 
@@ -138,8 +141,8 @@ class Broker:
             self.deafen(node)
         self.shown, self.leaving = self.terminal.vt, False
         self.asking.leave(before, self.shown)
-        self.asking.admit()
         if self.router.active is None or self.asking.asked_for(self.shown):
+            self.asking.admit()
             self.enter()
             return
         self.asking.hold_back(before)
@@ -180,9 +183,9 @@ class Broker:
                 self.first_words.opened(device)
 
     def send_back(self) -> None:
-        """An environment that came by itself is left, now that its display server has started."""
-        self.asking.back = None
-        self.terminal.activate(self.asking.before)
+        """An environment that came by itself is left, once its display server has started."""
+        if self.asking.is_due(starting=self.terminal.starting()):
+            self.terminal.activate(self.asking.before)
 
     def hear_all(self) -> None:
         for node in list(self.open):

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 ACTIVE = "/sys/class/tty/tty0/active"
 CONSOLE = "/dev/tty0"
+TURN = "/run/seatsmith/turn"
 VT_ACTIVATE = 0x5606  # linux/vt.h
 KDSKBMODE, K_OFF = 0x4B45, 4  # linux/kd.h
 TIOCGDEV = 0x80045432  # asm-generic/ioctls.h: which terminal /dev/tty0 was when it was opened
@@ -16,9 +17,9 @@ TIOCGDEV = 0x80045432  # asm-generic/ioctls.h: which terminal /dev/tty0 was when
 class ActiveTerminal:
     """The kernel tells of changes (sysfs_notify, drivers/tty/vt/vt.c)."""
 
-    def __init__(self, path: str = ACTIVE, console: str = CONSOLE) -> None:
+    def __init__(self, path: str = ACTIVE, console: str = CONSOLE, turn: str = TURN) -> None:
         self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        self.console = console
+        self.console, self.turn = console, turn
         self.changed = select.poll()
         self.changed.register(self.fd, select.POLLPRI)
         self.seen = self.look()
@@ -53,6 +54,18 @@ class ActiveTerminal:
         fcntl.ioctl(fd, TIOCGDEV, where)
         if where[0] == self.vt:  # else another one is shown by now
             fcntl.ioctl(fd, KDSKBMODE, K_OFF)
+
+    def starting(self) -> bool:
+        """Whether a display server has its turn to start: a lock, which in-turn (mkosi.extra) takes."""
+        with contextlib.suppress(OSError):
+            fd = os.open(self.turn, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+            finally:
+                os.close(fd)
+        return False
 
     def ask(self, what: Callable[[int], object]) -> None:
         """Ask something of the terminal that is shown; what the kernel refuses is not done."""

@@ -40,6 +40,7 @@ class FakeTerminal:
         self.event = os.eventfd(0, os.EFD_NONBLOCK)
         self.asked: list[int] = []
         self.off: list[int] = []
+        self.is_starting = False
         self.moves_when_asked: deque[int | None] = deque()
 
     def fileno(self) -> int:
@@ -58,6 +59,9 @@ class FakeTerminal:
 
     def activate(self, vt: int) -> None:
         self.asked.append(vt)
+
+    def starting(self) -> bool:
+        return self.is_starting
 
     def keys_off(self) -> None:
         self.off.append(self.vt)

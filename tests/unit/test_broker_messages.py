@@ -85,6 +85,24 @@ def test_a_terminal_that_cannot_be_asked_for_stops_nothing(tmp_path: Path) -> No
     os.close(terminal.fd)
 
 
+def test_a_display_server_that_has_its_turn_is_starting(tmp_path: Path) -> None:
+    active, turn = tmp_path / "active", tmp_path / "turn"
+    active.write_text("tty7\n")
+    terminal = ActiveTerminal(str(active), turn=str(turn))
+    assert not terminal.starting(), "a host where none starts in turn"
+    turn.touch()
+    assert not terminal.starting()
+    with subprocess.Popen(["flock", turn, "cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as server:
+        assert server.stdin and server.stdout
+        server.stdin.write(b"up\n")
+        server.stdin.flush()
+        server.stdout.read(3)
+        assert terminal.starting()
+        server.stdin.close()
+    assert not terminal.starting()
+    os.close(terminal.fd)
+
+
 def test_systemd_is_handed_a_descriptor_to_keep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     address = tmp_path / "notify"
     (tmp_path / "device").write_text("virtual")

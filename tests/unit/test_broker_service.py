@@ -180,6 +180,35 @@ def test_who_starts_no_display_server_is_sent_back_all_the_same(desk: Desk) -> N
     assert desk.terminal.asked == [HOST]
 
 
+def test_a_display_server_is_left_only_once_it_has_started(desk: Desk) -> None:
+    desk.switch(HOST)
+    desk.terminal.is_starting = True
+    desk.terminal.go(WORK)
+    desk.notice()
+    desk.openings.open("keyboard")
+    for _ in range(9):
+        desk.turn()
+        desk.now += STARTED
+    assert desk.terminal.asked == []
+    desk.terminal.go(GUEST)  # the next one has its turn
+    desk.notice()
+    desk.terminal.is_starting = False
+    desk.now += asking.LONGEST
+    desk.turn()
+    assert desk.terminal.asked == [HOST], "not who came by itself either"
+
+
+def test_who_says_that_it_starts_for_ever_is_left_all_the_same(desk: Desk) -> None:
+    desk.switch(HOST)
+    desk.terminal.is_starting = True
+    desk.terminal.go(WORK)
+    desk.notice()
+    for _ in range(5):
+        desk.now += asking.LONGEST
+        desk.turn()
+    assert desk.terminal.asked == [HOST]
+
+
 def test_the_function_key_of_who_came_by_itself_lets_it_stay(desk: Desk) -> None:
     desk.switch(HOST)
     desk.terminal.go(GUEST)

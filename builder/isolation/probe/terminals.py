@@ -258,9 +258,7 @@ def by_sequence(fd: int, number: int) -> None:
     os.write(fd, b"\x1b[12;%d]" % number)
 
 
-def activate(
-    fd: int, number: int, *, back: bool = True, by: Callable[[int, int], None] = by_request
-) -> str:
+def activate(fd: int, number: int, *, back: bool = True, by: Callable[[int, int], None] = by_request) -> str:
     """Raise Refused where the terminal does not come to the front; go back afterwards."""
     before = active(fd)
     by(fd, number)
