@@ -61,7 +61,7 @@ def test_an_apply_that_lacks_only_its_last_record_is_done_and_other_commands_go_
         bare.apply(Recorder(medium.fd, medium.path, log))
     last = number_of(log, "verified")
     with bare.medium() as final:
-        for state in states(log, before, per_point=3, seed=4, only=lambda n: n > last):
+        for state in states(log, before, per_point=2, seed=4, only=lambda n: n > last):
             if begun(bare, log, state, final) != "whole":
                 continue
             again = bare.on(bare.disk.with_name(f"again-{done}"))

@@ -257,20 +257,17 @@ def test_a_link_with_two_names_stays_one_and_flags_stay(tools: Tools, tmp_path: 
     assert new.find("home/u").inode.flags == 0x800E0
 
 
-@pytest.mark.parametrize(
-    ("name", "path"), [("private", "/etc"), ("private", "/var/lib"), ("private", "/var")]
-)
-def test_files_of_the_seat_replace_those_that_are_kept(name: str, path: str, bench: Bench) -> None:
+@pytest.mark.parametrize("path", ["/etc", "/var"])
+def test_files_of_the_seat_replace_those_that_are_kept(path: str, bench: Bench) -> None:
     seat = bench.project.seats / "tiny.yaml"
-    text = seat.read_text().replace("    keep: [/home, /etc/machine-id]\n", "")
-    seat.write_text(text.replace(f"  {name}:\n", f"  {name}:\n    keep: [{path}]\n"))
+    seat.write_text(seat.read_text().replace("  private:\n", f"  private:\n    keep: [{path}]\n"))
     overlay = bench.disk.with_name("overlay")
     plan, _, profiles = load_plan(bench.project, "tiny")
-    render_overlay(plan, profiles, name, overlay)
+    render_overlay(plan, profiles, "private", overlay)
     ours = {file.relative_to(overlay).as_posix() for file in overlay.rglob("*")}
-    before = bench.contents(name)
-    bench.replace(name, bench.new_image(name, "2"))
-    after = bench.contents(name)
+    before = bench.contents("private")
+    bench.replace("private", bench.new_image("private", "2"))
+    after = bench.contents("private")
     assert after.keys() == before.keys()
     kept = {file for file in before if f"/{file}".startswith(f"{path}/")}
     assert kept & ours
