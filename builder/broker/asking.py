@@ -3,15 +3,16 @@
 An environment may bring its terminal to the front, and display servers do when they start. Who types just
 then, a password perhaps, types on; and what the screen shows need not have changed, since the environment is
 the graphics card's master now. So it is told nothing, and the terminal before comes back once its display
-server has started, unless the function key of the new one was pressed shortly before. (Not the whole of
-Ctrl+Alt+Fn: a desktop may have these on other keys, and the host's text consoles want Alt alone.)
+server has started, unless Alt and the function key of the new one were pressed shortly before. (Not Ctrl:
+the host's text consoles want Alt alone. Not the function key alone: programs have uses for it.)
 """
 
 import time
 from collections.abc import Callable, Iterable
 
-from .codes import EV_KEY, FUNCTION_KEYS, PRESSED, Event
+from .codes import ALT, EV_KEY, FUNCTION_KEYS, PRESSED, RELEASED, Event
 
+HEARD = (*ALT, *FUNCTION_KEYS)
 LATELY = 10.0  # seconds from a function key until its terminal is shown, on a slow machine
 STARTED = 1.0  # seconds from when a display server has opened its input devices until it can be left
 SUSPENDED = 63  # the terminal that some machines show from suspend to wake-up (kernel/power/console.c)
@@ -25,6 +26,7 @@ class Asking:
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self.now = now
+        self.alt: set[int] = set()
         self.vt = 0
         self.at = 0.0
         self.asleep = 0
@@ -38,9 +40,13 @@ class Asking:
         """When that comes back."""
 
     def hear(self, events: Iterable[Event]) -> None:
-        """Whatever real keyboards say. While the host is in front that is function keys alone."""
+        """Whatever real keyboards say. While the host is in front that is of the keys HEARD alone."""
         for event in events:
-            if event.kind == EV_KEY and event.value == PRESSED and event.code in FUNCTION_KEYS:
+            if event.kind != EV_KEY or event.code not in HEARD:
+                continue
+            if event.code in ALT:
+                (self.alt.discard if event.value == RELEASED else self.alt.add)(event.code)
+            elif event.value == PRESSED and self.alt:
                 self.vt, self.at = FUNCTION_KEYS[event.code], self.now()
 
     def asked_for(self, vt: int) -> bool:

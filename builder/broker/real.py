@@ -9,7 +9,8 @@ import struct
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from .codes import ABS_MT_SLOT, EV_KEY, EV_LED, EV_SYN, EVENT, FUNCTION_KEYS, REPORT, Event
+from .asking import HEARD
+from .codes import ABS_MT_SLOT, EV_KEY, EV_LED, EV_SYN, EVENT, REPORT, Event
 from .environments import DATABASE
 from .shapes import Shape
 
@@ -111,7 +112,7 @@ class Devices:
         return os.open(node, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
 
     def deafen(self, fd: int, *, deaf: bool) -> None:
-        deafen(fd, deaf=deaf, but=FUNCTION_KEYS)
+        deafen(fd, deaf=deaf, but=HEARD)
 
     def slot(self, fd: int) -> int:
         axis = bytearray(AXIS.size)

@@ -51,7 +51,7 @@ class Devices(Protocol):
     def open(self, node: str) -> int: ...
 
     def deafen(self, fd: int, *, deaf: bool) -> None:
-        """Whether the kernel tells this descriptor of function keys alone.
+        """Whether the kernel tells this descriptor of Alt and function keys alone.
 
         Raises OSError where the device is gone.
         """
@@ -63,7 +63,7 @@ class Devices(Protocol):
 class Broker:
     """Tells an environment what is typed while its terminal is shown, if somebody asked for it.
 
-    Else the kernel tells us that a function key was pressed, and nothing more: what was typed elsewhere is
+    Else the kernel tells us of Alt and function keys, and of nothing more: what was typed elsewhere is
     in no buffer. What is read is passed on only if the terminal has not moved until then.
     """
 

@@ -7,9 +7,11 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from builder.broker.asking import HEARD
 from builder.broker.clones import Clones
 from builder.broker.codes import (
     ABS_MT_SLOT,
+    ALT,
     EV_KEY,
     EV_LED,
     EV_REL,
@@ -217,13 +219,14 @@ class Desk:
 
     def says(self, node: str, *events: Event) -> None:
         if self.devices.deaf[node]:
-            events = tuple(event for event in events if event.kind == EV_KEY and event.code in FUNCTION_KEYS)
+            events = tuple(event for event in events if event.kind == EV_KEY and event.code in HEARD)
         if events:
             self.devices.ends[node].sendall(packed((*events, REPORT)))
 
     def switch(self, vt: int) -> None:
         """Somebody presses the function key of a terminal, and it comes."""
-        self.broker.asking.hear([Event(EV_KEY, FUNCTION_KEY[vt], 1)])
+        self.broker.asking.hear([Event(EV_KEY, code, 1) for code in (ALT[0], FUNCTION_KEY[vt])])
+        self.broker.asking.hear([Event(EV_KEY, ALT[0], 0)])
         self.terminal.go(vt)
         self.notice()
 

@@ -41,11 +41,11 @@ def test_what_is_no_message_of_udevs_says_nothing(data: bytes) -> None:
     assert message_properties(data) == {}
 
 
-F1_TO_F12 = sum(1 << code for code in (*range(59, 69), 87, 88))
+HEARD = sum(1 << code for code in (56, 100, *range(59, 69), 87, 88))  # Alt, F1 to F12
 
 
 @pytest.mark.parametrize(
-    ("deaf", "keys", "types"), [(True, F1_TO_F12, 1 << 1), (False, (1 << 768) - 1, 0xFFFFFFFF)]
+    ("deaf", "keys", "types"), [(True, HEARD, 1 << 1), (False, (1 << 768) - 1, 0xFFFFFFFF)]
 )
 def test_masks_of_events_are_whole_longs_as_the_kernel_asks(
     deaf: bool, keys: int, types: int, monkeypatch: pytest.MonkeyPatch

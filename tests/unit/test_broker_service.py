@@ -253,6 +253,16 @@ def test_who_was_in_front_when_the_machine_was_suspended_is_so_when_it_wakes_up(
     assert desk.maker.read("work/keyboard") == [UP], "it wakes up to one terminal"
 
 
+def test_a_function_key_alone_is_for_programs(desk: Desk) -> None:
+    desk.says("board", Event(EV_KEY, ALT, 1), Event(EV_KEY, ALT, 0), Event(EV_KEY, F9, 1))
+    desk.turn()
+    desk.terminal.go(GUEST)
+    desk.notice()
+    desk.says("board", DOWN)
+    desk.turn()
+    assert desk.maker.read("guest/keyboard") == []
+
+
 def test_one_key_asks_once(desk: Desk) -> None:
     desk.switch(GUEST)
     desk.terminal.go(WORK)
