@@ -227,6 +227,10 @@ class Desk:
         """Somebody presses the function key of a terminal, and it comes."""
         self.broker.asking.hear([Event(EV_KEY, code, 1) for code in (ALT[0], FUNCTION_KEY[vt])])
         self.broker.asking.hear([Event(EV_KEY, ALT[0], 0)])
+        self.comes(vt)
+
+    def comes(self, vt: int) -> None:
+        """A terminal comes to the front, whether somebody asked for it or not."""
         self.terminal.go(vt)
         self.notice()
 

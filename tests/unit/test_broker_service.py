@@ -152,8 +152,7 @@ def test_control_alt_and_a_function_key_switch_whatever_the_environment_does(des
 
 def test_who_comes_to_the_front_by_itself_is_told_nothing_and_sent_back(desk: Desk) -> None:
     desk.switch(HOST)
-    desk.terminal.go(WORK)
-    desk.notice()
+    desk.comes(WORK)
     for _ in range(3):
         desk.says("board", DOWN, UP)
         desk.turn()
@@ -173,8 +172,7 @@ def test_who_comes_to_the_front_by_itself_is_told_nothing_and_sent_back(desk: De
 
 def test_who_starts_no_display_server_is_sent_back_all_the_same(desk: Desk) -> None:
     desk.switch(HOST)
-    desk.terminal.go(WORK)
-    desk.notice()
+    desk.comes(WORK)
     desk.now += asking.LONGEST
     desk.turn()
     assert desk.terminal.asked == [HOST]
@@ -183,15 +181,13 @@ def test_who_starts_no_display_server_is_sent_back_all_the_same(desk: Desk) -> N
 def test_a_display_server_is_left_only_once_it_has_started(desk: Desk) -> None:
     desk.switch(HOST)
     desk.terminal.is_starting = True
-    desk.terminal.go(WORK)
-    desk.notice()
+    desk.comes(WORK)
     desk.openings.open("keyboard")
     for _ in range(9):
         desk.turn()
         desk.now += STARTED
     assert desk.terminal.asked == []
-    desk.terminal.go(GUEST)  # the next one has its turn
-    desk.notice()
+    desk.comes(GUEST)  # the next one has its turn
     desk.terminal.is_starting = False
     desk.now += asking.LONGEST
     desk.turn()
@@ -201,8 +197,7 @@ def test_a_display_server_is_left_only_once_it_has_started(desk: Desk) -> None:
 def test_who_says_that_it_starts_for_ever_is_left_all_the_same(desk: Desk) -> None:
     desk.switch(HOST)
     desk.terminal.is_starting = True
-    desk.terminal.go(WORK)
-    desk.notice()
+    desk.comes(WORK)
     for _ in range(5):
         desk.now += asking.LONGEST
         desk.turn()
@@ -211,8 +206,7 @@ def test_who_says_that_it_starts_for_ever_is_left_all_the_same(desk: Desk) -> No
 
 def test_the_function_key_of_who_came_by_itself_lets_it_stay(desk: Desk) -> None:
     desk.switch(HOST)
-    desk.terminal.go(GUEST)
-    desk.notice()
+    desk.comes(GUEST)
     desk.says("board", Event(EV_KEY, CONTROL, 1), Event(EV_KEY, ALT, 1), Event(EV_KEY, F9, 1))
     desk.turn()
     desk.says("board", Event(EV_KEY, F9, 0), DOWN)
@@ -231,8 +225,7 @@ def test_a_terminal_comes_a_while_after_its_key_or_by_itself(
     desk.says("board", Event(EV_KEY, ALT, 1), Event(EV_KEY, F9, 1))  # as a text console wants it
     desk.turn()
     desk.now += later
-    desk.terminal.go(GUEST)
-    desk.notice()
+    desk.comes(GUEST)
     desk.says("board", DOWN)
     desk.turn()
     assert desk.maker.read("guest/keyboard") == told
@@ -240,14 +233,12 @@ def test_a_terminal_comes_a_while_after_its_key_or_by_itself(
 
 def test_who_was_in_front_when_the_machine_was_suspended_is_so_when_it_wakes_up(desk: Desk) -> None:
     for vt in (asking.SUSPENDED, WORK):
-        desk.terminal.go(vt)
-        desk.notice()
+        desk.comes(vt)
     desk.says("board", DOWN)
     desk.turn()
     assert desk.maker.read("work/keyboard") == [DOWN]
     for vt in (asking.SUSPENDED, HOST, WORK):
-        desk.terminal.go(vt)
-        desk.notice()
+        desk.comes(vt)
     desk.says("board", DOWN)
     desk.turn()
     assert desk.maker.read("work/keyboard") == [UP], "it wakes up to one terminal"
@@ -256,8 +247,7 @@ def test_who_was_in_front_when_the_machine_was_suspended_is_so_when_it_wakes_up(
 def test_a_function_key_alone_is_for_programs(desk: Desk) -> None:
     desk.says("board", Event(EV_KEY, ALT, 1), Event(EV_KEY, ALT, 0), Event(EV_KEY, F9, 1))
     desk.turn()
-    desk.terminal.go(GUEST)
-    desk.notice()
+    desk.comes(GUEST)
     desk.says("board", DOWN)
     desk.turn()
     assert desk.maker.read("guest/keyboard") == []
@@ -265,10 +255,8 @@ def test_a_function_key_alone_is_for_programs(desk: Desk) -> None:
 
 def test_one_key_asks_once(desk: Desk) -> None:
     desk.switch(GUEST)
-    desk.terminal.go(WORK)
-    desk.notice()
-    desk.terminal.go(GUEST)
-    desk.notice()
+    desk.comes(WORK)
+    desk.comes(GUEST)
     desk.says("board", DOWN)
     desk.turn()
     assert desk.maker.read("guest/keyboard") == []
