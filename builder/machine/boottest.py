@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pytest import ExitCode
+
 from builder.errors import UsageError
 from builder.machine import checks
 from builder.machine.errors import GuestError, Unmet
@@ -18,12 +20,13 @@ from builder.machine.subject import Subject
 from builder.report.model import Report
 from builder.report.page import write_report
 from builder.report.record import CHECKS, CheckRecord, Picture
-from builder.run import run
+from builder.run import ProgramError, run
 from builder.tools import Tools
 
 Say = Callable[[str], None]
 CHECK_TIMEOUT = 900.0  # seconds after which a check is ended; longer than any wait in it, which can say more
 BOOT = "boot"
+JUDGED = {ExitCode.OK, ExitCode.TESTS_FAILED, ExitCode.NO_TESTS_COLLECTED}
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,10 @@ def try_to(ask: Callable[[], object]) -> None:
 def run_checks(
     subject: Subject, tools: Tools, folder: Path, overlay: Path, job_file: Path, wanted: Wanted
 ) -> None:
-    """Run the checks by pytest in a process (and workers) of its own; what they saw lies in ``folder``."""
+    """Run the checks by pytest in a process (and workers) of its own; what they saw lies in ``folder``.
+
+    Raises ProgramError where they did not come to their end, for another reason than a check that failed.
+    """
     job = Job(
         subject=subject,
         tools=tools.root,
@@ -124,7 +130,9 @@ def run_checks(
         *(("-n", str(wanted.workers), "--dist", "loadgroup") if wanted.workers > 1 else ()),
     ]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONDONTWRITEBYTECODE": "1"}
-    run(argv, env=environment, stdout=None, check=False)
+    result = run(argv, env=environment, stdout=None, check=False)
+    if result.returncode not in JUDGED:
+        raise ProgramError(["the checks"], result.returncode, result.stderr.decode(errors="replace"))
 
 
 def read_records(folder: Path) -> list[CheckRecord]:

@@ -4,6 +4,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, Field
 
+from builder.files import write_atomic
+
 CHECKS = "checks"
 PICTURES = "pictures"
 SOUNDS = "sounds"
@@ -40,6 +42,4 @@ class CheckRecord(BaseModel):
     notes: list[str] = Field(default_factory=list)
 
     def write(self, folder: Path) -> None:
-        place = folder / CHECKS / f"{self.id}.json"
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_text(self.model_dump_json(indent=1))
+        write_atomic(folder / CHECKS / f"{self.id}.json", self.model_dump_json(indent=1))

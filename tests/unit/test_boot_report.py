@@ -9,8 +9,9 @@ from xml.etree import ElementTree
 import pytest
 from PIL import Image
 
+from builder.machine import checks
 from builder.machine.agent import slowness
-from builder.machine.boottest import read_records
+from builder.machine.boottest import Wanted, read_records, run_checks
 from builder.machine.errors import Unmet
 from builder.machine.job import Job
 from builder.machine.plugin import defect_of
@@ -19,6 +20,8 @@ from builder.machine.subject import EnvironmentFacts, Kernel, Subject
 from builder.report.model import Report
 from builder.report.page import page, steps, write_report
 from builder.report.record import CheckRecord, Picture
+from builder.run import ProgramError
+from builder.tools import Tools
 
 pytest_plugins = ["pytester"]
 
@@ -220,6 +223,17 @@ def test_of_several_defects_the_first_that_fits_the_seat_is_seeded(pytester: pyt
 
 def test_one_check_can_be_run_alone(pytester: pytest.Pytester, tmp_path: Path) -> None:
     assert run(pytester, tmp_path, only=("blind",)) == {"blind": "passed"}
+
+
+def test_checks_whose_results_cannot_be_written_say_so_and_count_as_no_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "test_seat.py").write_text(CHECKS)
+    monkeypatch.setattr(checks, "__file__", str(tmp_path / "__init__.py"))
+    (tmp_path / "checks").write_text("in the way")
+    subject = job(tmp_path, containers=[WORK]).subject
+    with pytest.raises(ProgramError, match=r"the checks exited with 3:[^$]*checks"):
+        run_checks(subject, Tools(None), tmp_path, tmp_path / "overlay", tmp_path / "job.json", Wanted())
 
 
 def test_an_unmet_promise_is_no_error_of_the_machine() -> None:
