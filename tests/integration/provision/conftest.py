@@ -1,6 +1,5 @@
 """What do the tests of provisioning start from? A disk with the tiny seat on it, written once and copied."""
 
-import itertools
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +13,7 @@ from tests.support.profiles import project_at
 from tests.support.provisioned import Bench
 from tests.support.tinyseat import tiny_project
 
-FreshBench = Callable[[], Bench]
+FreshBench = Callable[[Path], Bench]
 
 
 @pytest.fixture(scope="session")
@@ -27,14 +26,10 @@ def first_disk(tmp_path_factory: pytest.TempPathFactory, tools: Tools, release: 
 
 
 @pytest.fixture(scope="session")
-def fresh(
-    tmp_path_factory: pytest.TempPathFactory, first_disk: Path, tools: Tools, release: TestKey
-) -> FreshBench:
-    """Makes a project of its own with a copy of that disk."""
-    root, numbers = tmp_path_factory.mktemp("benches"), itertools.count()
+def fresh(first_disk: Path, tools: Tools, release: TestKey) -> FreshBench:
+    """Makes a project with a copy of that disk, in a directory that must not be there yet."""
 
-    def make() -> Bench:
-        place = root / str(next(numbers))
+    def make(place: Path) -> Bench:
         place.mkdir()
         copy_sparse(first_disk, place / "disk")
         shutil.copytree(first_disk.parent / "project", place / "project")
@@ -45,5 +40,5 @@ def fresh(
 
 
 @pytest.fixture
-def bench(fresh: FreshBench) -> Bench:
-    return fresh()
+def bench(fresh: FreshBench, tmp_path: Path) -> Bench:
+    return fresh(tmp_path / "bench")

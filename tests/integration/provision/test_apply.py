@@ -9,7 +9,6 @@ from builder.errors import InputError
 from builder.provision.change import Change
 from builder.provision.found import look
 from builder.provision.journal import Run
-from tests.integration.provision.conftest import FreshBench
 from tests.support import lvm2
 from tests.support.faults import CutAfter, Faulty, Log, PowerCut, Recorder, copy_sparse, states
 from tests.support.powercut import begun, number_of
@@ -20,9 +19,8 @@ LEFTOVER = b"a photograph " * 40_000
 
 
 @pytest.fixture
-def bare(fresh: FreshBench) -> Bench:
+def bare(bench: Bench) -> Bench:
     """A disk that was used for something else before."""
-    bench = fresh()
     with bench.disk.open("r+b") as f:
         f.truncate(0)
         f.truncate(DISK_SIZE)

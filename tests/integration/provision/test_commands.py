@@ -17,7 +17,6 @@ from builder.cli.provision_apply import busy
 from builder.errors import ExitCode
 from builder.project import find_project
 from builder.provision.identity import identify
-from tests.integration.provision.conftest import FreshBench
 from tests.support.gpgkeys import KeyMaker
 from tests.support.provisioned import Bench
 from tests.support.tinyseat import DISK_SIZE, PASSPHRASE, put_image
@@ -195,11 +194,10 @@ def test_a_killed_run_is_taken_up_by_the_next(seconds: float, place: Bench) -> N
         assert set(disk.names) == {"swap", "work", "work.previous", "private"}
 
 
-def test_a_second_run_over_the_same_disk_waits_for_nobody(fresh: FreshBench) -> None:
+def test_a_second_run_over_the_same_disk_waits_for_nobody(bench: Bench) -> None:
     from builder.errors import BusyError
     from builder.provision.live import changing
 
-    bench = fresh()
     identity = identify(bench.disk)
     with (
         changing(identity, ["work"], bench.tools),

@@ -1,5 +1,8 @@
 """Is an environment ever lost? Power cuts at every write of a replacement, and what follows them."""
 
+import shutil
+from collections.abc import Iterator
+
 import pytest
 
 from tests.integration.provision.conftest import FreshBench
@@ -23,26 +26,15 @@ def record(bench: Bench, name: str) -> Recorded:
     return describe(bench, name, log, before)
 
 
-@pytest.fixture(scope="module")
-def container(fresh: FreshBench) -> Recorded:
-    return record(fresh(), "work")
+@pytest.fixture(scope="module", params=["work", "private"], ids=["container", "host"])
+def recorded(
+    request: pytest.FixtureRequest, fresh: FreshBench, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Recorded]:
+    place = tmp_path_factory.mktemp("recorded")
+    yield record(fresh(place / "bench"), request.param)
+    shutil.rmtree(place)  # disks by the dozen
 
 
-@pytest.fixture(scope="module")
-def host(fresh: FreshBench) -> Recorded:
-    return record(fresh(), "private")
-
-
-@pytest.fixture
-def recorded(request: pytest.FixtureRequest) -> Recorded:
-    found: Recorded = request.getfixturevalue(request.param)
-    return found
-
-
-both = pytest.mark.parametrize("recorded", ["container", "host"], indirect=True)
-
-
-@both
 def test_a_power_cut_at_any_write_leaves_the_old_or_the_new_environment_whole(recorded: Recorded) -> None:
     with recorded.bench.medium() as final:
         found = [check(recorded, state, final) for state in sweep(recorded, per_point=PER_POINT)]
@@ -53,12 +45,10 @@ def test_a_power_cut_at_any_write_leaves_the_old_or_the_new_environment_whole(re
     assert (found[0], found[-1]) == ("old", "new")
 
 
-@both
 def test_nothing_is_written_into_volumes_that_stay(recorded: Recorded) -> None:
     assert recorded.written == [recorded.new_id]
 
 
-@both
 def test_running_it_again_after_a_power_cut_finishes_it_and_loses_no_space(recorded: Recorded) -> None:
     flushes = [n for n, event in enumerate(recorded.log.events) if event is None]
     chosen = {flushes[2], flushes[len(flushes) // 2], *flushes[-7:-1:2]}  # the last one ends the run

@@ -7,7 +7,6 @@ import pytest
 
 from builder.errors import MachineError, SeatsmithError
 from builder.volume.medium import Medium
-from tests.integration.provision.conftest import FreshBench
 from tests.support.faults import Faulty, Log, Recorder
 from tests.support.provisioned import Bench
 
@@ -53,8 +52,7 @@ class Misreading(Medium):
         return written
 
 
-def test_a_bad_read_at_any_point_never_damages_the_seat(fresh: FreshBench) -> None:
-    bench = fresh()
+def test_a_bad_read_at_any_point_never_damages_the_seat(bench: Bench) -> None:
     old = bench.contents("private")
     image = bench.new_image("private", "2")
     ended = {"done": 0, "refused": 0}

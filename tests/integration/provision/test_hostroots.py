@@ -21,7 +21,6 @@ from builder.tools import Tools
 from builder.volume import lvmcommit
 from builder.volume.ext4edit import Changes, File, changed_blocks, over, read_file
 from builder.volume.ext4read import Filesystem, decrypting
-from tests.integration.provision.conftest import FreshBench
 from tests.integration.provision.test_keep import make, reader, write_home
 from tests.support import lvm2
 from tests.support.faults import CutAfter, Log, PowerCut, Recorder, copy_sparse, cut_before_following, states
@@ -154,9 +153,8 @@ def test_without_the_hosts_passphrase_nothing_is_begun(bench: Bench) -> None:
 
 
 def test_a_power_cut_leaves_a_container_and_its_hosts_files_old_or_new_alike(
-    fresh: FreshBench,
+    bench: Bench,
 ) -> None:
-    bench = fresh()
     image = bench.new_image("work", "2")
     bench.replace("work", image) if isolate(bench, "shared") else None
     old, before = wanted(bench), bench.disk.with_name("before")

@@ -13,7 +13,6 @@ from builder.provision.replace import replace_environment
 from builder.provision.seatdisk import opened
 from builder.volume import luks
 from builder.volume.cipher import Sectors
-from tests.integration.provision.conftest import FreshBench
 from tests.support import lvm2
 from tests.support.faults import CutAfter, Faulty, PowerCut
 from tests.support.powercut import free_extents
@@ -191,8 +190,7 @@ def test_a_volume_without_room_beside_it_is_refused_with_the_numbers(bench: Benc
         assert disk.journal.unfinished is None
 
 
-def test_a_filesystem_that_was_not_unmounted_is_not_read_for_what_is_kept(fresh: FreshBench) -> None:
-    bench = fresh()
+def test_a_filesystem_that_was_not_unmounted_is_not_read_for_what_is_kept(bench: Bench) -> None:
     with bench.opened() as disk, bench.empty_scratch() as scratch:
         start = disk.offset("work")
         copy = scratch / "header"
