@@ -9,10 +9,11 @@ from collections.abc import Iterator
 import pytest
 
 from builder.tools import ensure_tools
-from tests.support.liveseat import FOLDER, LONG, SECRET, YES, LiveSeat, live_seat
+from tests.support.liveseat import FOLDER, LONG, SECRET, SET_ATTRIBUTES, YES, LiveSeat, live_seat
 
 pytestmark = pytest.mark.live
 
+WITH = ("security.capability", "system.posix_acl_access", "trusted.seat", "user.long", "user.short")
 SETTINGS = "/etc/systemd/nspawn/work.nspawn"
 
 
@@ -25,8 +26,9 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveSeat]:
 def test_a_container_of_the_running_host_is_replaced_and_taken_back(live: LiveSeat) -> None:
     host = live.machine.host
     host.succeed(f"head -c 300000 /dev/urandom >{FOLDER}/home/kept && chown 1000:70000 {FOLDER}/home/kept")
+    live.python(SET_ATTRIBUTES)
     settings, kept = host.succeed(f"cat {SETTINGS}"), live.kept()
-    assert "kept" in kept
+    assert all(f"kept {name} " in kept for name in WITH)
     said = live.refused("env", "work", "--passphrase-file", SECRET, "--for-tests", *YES)
     assert "work is in use: its volume is open as work" in said
     live.stop()

@@ -20,8 +20,8 @@ from builder.machine.subject import Subject
 from builder.project import Project, cache_home
 from builder.tools import Tools
 from tests.support.bootedseat import put_work_image, seatsmith
+from tests.support.guestkit import PYTHON, GuestKit, make_kit
 from tests.support.guestkit import SIZE as KIT_SIZE
-from tests.support.guestkit import GuestKit, make_kit
 from tests.support.smallcontainer import put_small_container
 
 SERIAL = "SEATSMITH-TEST-0"
@@ -66,10 +66,30 @@ display:
 network:
   veth: {veth}
 """
+HOME = f"{FOLDER}/home"
 KEPT = f"""\
-cd {FOLDER}/home
+cd {HOME}
 find . -printf '%P %M %U %G\\n' | sort
 find . ../etc/machine-id -type f -exec sha256sum {{}} + | sort
+"""
+ACL_ENTRIES = ((0x01, 6), (0x02, 4, 70000), (0x04, 4), (0x10, 4), (0x20, 0))
+"""tag, permissions and whose, of system.posix_acl_* (linux/posix_acl_xattr.h)."""
+SET_ATTRIBUTES = f"""\
+import os, struct
+acl = struct.pack("<I", 2) + b"".join(
+    struct.pack("<HHI", *entry, *(2**32 - 1,)[: 3 - len(entry)]) for entry in {ACL_ENTRIES}
+)
+os.setxattr("kept", "system.posix_acl_access", acl)
+os.setxattr(".", "system.posix_acl_default", acl)
+os.setxattr("kept", "security.capability", struct.pack("<5I", 0x02000001, 1 << 13, 0, 0, 0))
+for name in ("user.short", "user.long", "trusted.seat"):
+    os.setxattr("kept", name, os.urandom(900 if name == "user.long" else 9))
+"""
+ATTRIBUTES = """\
+import os
+for path in (".", "kept"):
+    for name in sorted(os.listxattr(path)):
+        print(path, name, os.getxattr(path, name).hex())
 """
 
 
@@ -103,8 +123,13 @@ class LiveSeat:
         self.machine.host.succeed(f"rm {FOLDER}/started && systemctl stop {UNIT}", timeout=LONG)
 
     def kept(self) -> str:
-        """What the container has in its home directories, and its machine-id."""
-        return self.machine.host.succeed(f"sh -ec {quote(KEPT)}", timeout=LONG)
+        """What the container has in its home directories, with extended attributes, and its machine-id."""
+        files = self.machine.host.succeed(f"sh -ec {quote(KEPT)}", timeout=LONG)
+        return files + self.python(ATTRIBUTES)
+
+    def python(self, program: str) -> str:
+        """Run a Python program on the host, in the container's home directories."""
+        return self.machine.host.succeed(f"cd {HOME} && {PYTHON} -c {quote(program)}", timeout=LONG)
 
     def version(self) -> str:
         return self.machine.host.succeed(f"sed -n s/VERSION_ID=//p {FOLDER}/usr/lib/os-release").strip()
