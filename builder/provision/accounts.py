@@ -69,7 +69,7 @@ def hash_of(tools: Tools, secret: bytearray, where: str) -> str:
 def hashes_in(filesystem: Filesystem, users: Iterable[str]) -> dict[str, str]:
     """The passwords that users have in an environment; nothing for those who have none."""
     try:
-        text = filesystem.data(filesystem.find(f"/{SHADOW}").inode).decode(errors="replace")
+        text = filesystem.data(filesystem.find(f"/{SHADOW}")).decode(errors="replace")
     except Missing:
         return {}
     fields = (line.split(":") for line in text.splitlines())

@@ -299,4 +299,4 @@ def behind(disk: SeatDisk) -> str | None:
 
 def key_in(filesystem: Filesystem, name: str) -> bytes:
     """The key of a container's volume, from the root of its host. Raises InputError where it has none."""
-    return filesystem.data(filesystem.find(f"/{KEYFILES}/{name}.key").inode)
+    return filesystem.data(filesystem.find(f"/{KEYFILES}/{name}.key"))

@@ -126,7 +126,7 @@ class Kept:
             info.type, info.linkname = tarfile.SYMTYPE, self._filesystem.target(inode)
         elif entry.is_file:
             info.size = inode.size
-            content = self._filesystem.contents(inode)
+            content = self._filesystem.content(entry)
         elif stat.S_ISFIFO(inode.mode):
             info.type = tarfile.FIFOTYPE
         elif stat.S_ISCHR(inode.mode) or stat.S_ISBLK(inode.mode):

@@ -68,7 +68,7 @@ def persona_in(filesystem: Filesystem) -> Persona:
         except Missing:
             continue
         if entry.is_file:
-            found[path] = Belonging(filesystem.data(entry.inode), entry.inode.mode & 0o777)
+            found[path] = Belonging(filesystem.data(entry), entry.inode.mode & 0o777)
     if MACHINE_ID in found and not _ID.fullmatch(found[MACHINE_ID].data):
         del found[MACHINE_ID]
     return found
@@ -79,7 +79,7 @@ def key_paths(filesystem: Filesystem) -> list[str]:
         folder = filesystem.find(f"/{SSH}")
     except Missing:
         return []
-    names = sorted(name for name, _ in filesystem.names(folder.inode))
+    names = sorted(name for name, _ in filesystem.listed(folder))
     return [f"{SSH}/{name}" for name in names if _KEY_NAME.fullmatch(name)]
 
 

@@ -248,5 +248,5 @@ def read_file(filesystem: Filesystem, path: str) -> File | None:
     if entry.is_link:
         return link_to(filesystem.target(entry.inode))
     if entry.is_file:
-        return File(entry.inode.mode & 0o7777, filesystem.data(entry.inode))
+        return File(entry.inode.mode & 0o7777, filesystem.data(entry))
     return None

@@ -169,10 +169,19 @@ class Filesystem:
             if not found.is_directory:
                 continue
             if number in seen:
-                raise InputError(f"directory (inode {number}) has two names; the filesystem is damaged")
+                raise InputError(f"directory {f'/{path}'!r} has two names; the filesystem is damaged")
             seen.add(number)
-            below = sorted(self.names(found.inode), reverse=True)
+            below = sorted(self.listed(found), reverse=True)
             todo += [(f"{path}/{name}" if path else name, child) for name, child in below]
+
+    def listed(self, folder: Entry) -> list[tuple[str, int]]:
+        """``names`` of a directory; its path is in the InputError for a damaged one, or for no directory."""
+        if not folder.is_directory:
+            raise InputError(f"{'/' + folder.path!r} is no directory")
+        try:
+            return list(self.names(folder.inode))
+        except InputError as e:
+            raise InputError(f"{'/' + folder.path!r} cannot be read: {e.message}", hint=e.hint) from e
 
     def names(self, directory: Inode) -> Iterator[tuple[str, int]]:
         """Names and inode numbers in a directory; index blocks of hashed ones look like empty entries."""
@@ -192,25 +201,36 @@ class Filesystem:
 
         Raises Missing where there is none, and InputError where a directory on the way is damaged.
         """
-        inode, walked = self.inode(ROOT_INODE), []
+        found = Entry("", self.inode(ROOT_INODE))
         for step in (s for s in path.split("/") if s):
-            number = dict(self.names(inode)).get(step) if stat.S_ISDIR(inode.mode) else None
+            number = dict(self.listed(found)).get(step) if found.is_directory else None
             if number is None:
                 raise Missing(f"there is no {path}")
-            inode = self.inode(number)
-            walked.append(step)
-        return Entry("/".join(walked), inode)
+            found = Entry(f"{found.path}/{step}".removeprefix("/"), self.inode(number))
+        return found
 
     def target(self, link: Inode) -> str:
         if link.size < 60 and not link.flags & _FLAG_EXTENTS:
             return link.block[: link.size].decode(errors="surrogateescape")
-        return self.data(link).decode(errors="surrogateescape")
+        return self._data(link).decode(errors="surrogateescape")
 
-    def data(self, inode: Inode) -> bytes:
-        """The content of a small file. Raises InputError for one that is large, or encrypted by fscrypt."""
+    def data(self, entry: Entry) -> bytes:
+        """The content of a small file.
+
+        Raises InputError, with the path, for one that is large, encrypted by fscrypt, damaged, or no file.
+        """
+        try:
+            if entry.is_file:
+                return self._data(entry.inode)
+        except InputError as e:
+            raise InputError(f"{'/' + entry.path!r} cannot be read: {e.message}", hint=e.hint) from e
+        kind = "a directory" if entry.is_directory else "a link" if entry.is_link else "a device or the like"
+        raise InputError(f"{'/' + entry.path!r} cannot be read: it is {kind}, not a file")
+
+    def _data(self, inode: Inode) -> bytes:
         if inode.size > _LARGEST or inode.flags & ENCRYPTED:
-            what = "encrypted" if inode.flags & ENCRYPTED else f"larger than {_LARGEST} bytes"
-            raise InputError(f"inode {inode.number} is {what}, and so not read as a whole")
+            what = "encrypted by fscrypt" if inode.flags & ENCRYPTED else f"larger than {_LARGEST >> 20} MiB"
+            raise InputError(f"it is {what}")
         return b"".join(self.contents(inode))
 
     def digest(self, inode: Inode) -> str:
@@ -218,6 +238,13 @@ class Filesystem:
         for part in self.contents(inode):
             digest.update(part)
         return digest.hexdigest()
+
+    def content(self, entry: Entry) -> Iterator[bytes]:
+        """``contents`` of a file, with its path in the InputError."""
+        try:
+            yield from self.contents(entry.inode)
+        except InputError as e:
+            raise InputError(f"{'/' + entry.path!r} cannot be read: {e.message}", hint=e.hint) from e
 
     def contents(self, inode: Inode) -> Iterator[bytes]:
         """A file's bytes, a block or more at a time; holes are zeros."""

@@ -26,8 +26,8 @@ class Tree:
             raise InputError("directory (inode 12) is damaged")
         return SimpleNamespace(is_link=kind.startswith("link "), is_directory=kind == "dir", inode=kind)
 
-    def data(self, inode: str) -> bytes:
-        raise AssertionError(f"{inode} was read")
+    def data(self, entry: Any) -> bytes:
+        raise AssertionError(f"{entry} was read")
 
     def target(self, inode: str) -> str:
         return inode.removeprefix("link ")

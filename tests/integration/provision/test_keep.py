@@ -12,6 +12,7 @@ import pytest
 
 from builder.errors import InputError
 from builder.provision.keep import Kept
+from builder.provision.persona import persona_in
 from builder.seat.overlay import render_overlay
 from builder.seat.plan import load_plan
 from builder.tools import Tools
@@ -274,10 +275,31 @@ def test_files_of_the_seat_replace_those_that_are_kept(path: str, bench: Bench) 
     assert {file for file in kept - ours if before[file] != after[file]} == set()
 
 
-def test_a_file_that_is_taken_over_whole_is_neither_huge_nor_encrypted(tools: Tools, tmp_path: Path) -> None:
+def test_a_file_that_is_taken_over_whole_is_refused_by_its_path(tools: Tools, tmp_path: Path) -> None:
     lines = [f"sif /home/u/empty size {1 << 40}", "sif /home/u/a flags 0x80800"]
     there = opened(old_home(tools, tmp_path / "old", *lines))
-    with pytest.raises(InputError, match="is larger than"):
-        there.data(there.find("home/u/empty").inode)
-    with pytest.raises(InputError, match="is encrypted"):
-        there.data(there.find("home/u/a").inode)
+    for path, why in (
+        ("home/u/empty", "it is larger than 16 MiB"),
+        ("home/u/a", "it is encrypted by fscrypt"),
+        ("home/u/link", "it is a link, not a file"),
+        ("home/u", "it is a directory, not a file"),
+        ("home/u/null", "it is a device"),
+    ):
+        with pytest.raises(InputError, match=f"'/{path}' cannot be read: {why}"):
+            there.data(there.find(path))
+
+
+def test_damage_is_told_with_the_path_where_it_is(tools: Tools, tmp_path: Path) -> None:
+    lines = ["sif /home/u/a block[0] 0", "sif /home block[0] 0"]
+    there = opened(old_home(tools, tmp_path / "old", lines[0]))
+    with pytest.raises(InputError, match=r"'/home/u/a' cannot be read: .*damaged"):
+        list(there.content(there.find("home/u/a")))
+    there = opened(old_home(tools, tmp_path / "other", lines[1]))
+    with pytest.raises(InputError, match=r"'/home' cannot be read: .*damaged"):
+        there.find("home/u/a")
+
+
+def test_a_link_in_the_place_of_host_keys_is_refused_by_its_path(tools: Tools, tmp_path: Path) -> None:
+    there = opened(old_home(tools, tmp_path / "old", "mkdir /etc", "symlink /etc/ssh ../home"))
+    with pytest.raises(InputError, match="'/etc/ssh' is no directory"):
+        persona_in(there)
