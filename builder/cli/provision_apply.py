@@ -68,7 +68,8 @@ def apply_command(
     trusted = keys or [project.root / "ci/keys"]
     names = [e.name for e in plan.environments]
     named = read_hostnames(hostnames, names)
-    edits = {name: edits_for(found) for name, found in read_for_all(passwords, profiles, tools).items()}
+    given = read_for_all(passwords, profiles, tools)
+    edits = {name: edits_for(found, where=f"the image of {name}") for name, found in given.items()}
 
     def checked() -> dict[str, Image]:
         return {e.name: checked_image(project, e.profile, trusted, tools) for e in plan.environments}

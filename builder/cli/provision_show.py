@@ -46,7 +46,7 @@ def reading(identity: Identity) -> Iterator[Medium]:
 
 def plan_command(seat: str, path: Path, serial: str | None, *, read_all: bool = False) -> Answer:
     project, tools = find_project(), ensure_tools()
-    plan, _, profiles = load_plan(project, seat)
+    plan, file, profiles = load_plan(project, seat)
     identity = identify(path)
     if plan.serial or serial:
         check_identity(identity, pinned=plan.serial, expected=serial)
@@ -59,7 +59,8 @@ def plan_command(seat: str, path: Path, serial: str | None, *, read_all: bool = 
             rows = environment_rows(disk, images)
             for name in (row["name"] for row in rows if row["name"] in images):
                 roots = at_rest(disk, name, digests_for(plan, profiles, name))
-                forecasts.append(of_replacement(disk, plan, name, identity, roots=roots))
+                keep = file.seat.environments[name].keep
+                forecasts.append(of_replacement(disk, plan, name, identity, roots=roots, keep=keep))
         else:
             forecasts = [of_apply(plan, identity, found)]
     lines = ["The disk", *(f"  {line}" for line in identity.lines()), ""]

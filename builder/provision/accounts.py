@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from builder.errors import InputError, UsageError
 from builder.profile import Profile
 from builder.seat.secrets import checked, read_file
+from builder.seat.tree import Edit
 from builder.tools import Tools
 from builder.volume.ext4read import Filesystem, Missing
 from builder.volume.keys import wipe
@@ -76,24 +77,34 @@ def hashes_in(filesystem: Filesystem, users: Iterable[str]) -> dict[str, str]:
     return {f[0]: f[1] for f in fields if len(f) > 2 and f[0] in set(users) and f[1].startswith(USABLE)}
 
 
-def shadow_edit(hashes: Hashes) -> Callable[[bytes], bytes]:
-    """Gives an image's /etc/shadow these passwords; users that the image lacks are left out."""
+def shadow_edit(given: Hashes, taken_over: Hashes, where: str) -> Callable[[bytes], bytes]:
+    """Gives an /etc/shadow these passwords. Users that it lacks are left out where theirs was taken over.
+
+    Raises InputError for those that one is given for now.
+    """
+    hashes = {**taken_over, **given}
 
     def edit(text: bytes) -> bytes:
-        lines = []
-        for line in text.decode().splitlines():
+        lines, missing = [], set(given)
+        for line in text.decode(errors="surrogateescape").splitlines():
             fields = line.split(":")
             if len(fields) > 2 and fields[0] in hashes:
                 fields[1] = hashes[fields[0]]
+                missing.discard(fields[0])
             lines.append(":".join(fields))
-        return "".join(f"{line}\n" for line in lines).encode()
+        if missing:
+            raise InputError(
+                f"{where} has no {' and no '.join(sorted(missing))} in /{SHADOW}, who was to get a password",
+                hint="give none to that user, or build the image again if the profile is newer than it",
+            )
+        return "".join(f"{line}\n" for line in lines).encode(errors="surrogateescape")
 
     return edit
 
 
-def edits_for(hashes: Hashes) -> dict[str, Callable[[bytes], bytes]]:
-    """What to change in an image's files on their way into the filesystem."""
-    return {SHADOW: shadow_edit(hashes)} if hashes else {}
+def edits_for(given: Hashes, taken_over: Hashes | None = None, *, where: str) -> dict[str, Edit]:
+    """What to change in small files of ``where`` on their way into the filesystem."""
+    return {SHADOW: shadow_edit(given, taken_over or {}, where)} if given or taken_over else {}
 
 
 def read_for_all(values: Sequence[str], profiles: Mapping[str, Profile], tools: Tools) -> dict[str, Hashes]:

@@ -96,15 +96,18 @@ def of_replacement(
     *,
     extents: int | None = None,
     roots: Sequence[str] = (),
+    keep: Sequence[str] = (),
 ) -> Forecast:
     """What `provision env NAME` would do: where the new volume goes, and what stays.
 
-    ``roots`` are hosts whose files for it change.
+    ``roots`` are hosts whose files for it change, ``keep`` the paths that are carried over.
     """
     forecast = Forecast(f"`provision env {name}` would write beside what is in use:")
     forecast.notes = [
         f"{host}'s files for {name} change, in copies of a few of its extents in free room" for host in roots
     ]
+    carried = ", ".join([*keep, "passwords, machine-id, host keys and host name"])
+    forecast.notes.append(f"carried over: {carried} (but for passwords and a host name that are given anew)")
     unit = disk.metadata.group.extent_size
     wanted = extents or disk.volume(name).extents
     try:

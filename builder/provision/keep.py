@@ -10,11 +10,12 @@ import contextlib
 import os
 import stat
 import tarfile
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import BinaryIO
 
 from builder.errors import InputError
+from builder.seat.tree import Edit
 from builder.volume.ext4fill import CARRIED_FLAGS
 from builder.volume.ext4inode import device_number, modified
 from builder.volume.ext4read import ENCRYPTED, INLINE, Entry, Filesystem, Missing
@@ -30,11 +31,14 @@ UNREADABLE = {
 class Kept:
     """The files below ``paths`` of an old filesystem; what does not exist there is left to the image.
 
-    Raises InputError where that is damaged, and for a path that is a link: what is behind it would go.
+    ``edits`` change small files of these. Raises InputError where that is damaged, and for a path that is a
+    link: what is behind it would go.
     """
 
-    def __init__(self, filesystem: Filesystem, paths: Sequence[str]) -> None:
-        self._filesystem = filesystem
+    def __init__(
+        self, filesystem: Filesystem, paths: Sequence[str], edits: Mapping[str, Edit] | None = None
+    ) -> None:
+        self._filesystem, self._edits = filesystem, edits or {}
         self.roots: dict[str, Entry] = {}
         for path in sorted({p.strip("/") for p in paths}):
             if any(path == r or path.startswith(f"{r}/") for r in self.roots):
@@ -61,6 +65,26 @@ class Kept:
         """Whether a member of the image's tar makes room for what is kept."""
         return any(name == root or name.startswith(f"{root}/") for root in self.roots)
 
+    def root_of(self, name: str) -> str:
+        """The path in `keep:` by which ``name``, or something below it, is kept."""
+        return next(
+            f"/{r}" for r in self.roots if f"{name}/".startswith(f"{r}/") or r.startswith(f"{name}/")
+        )
+
+    @property
+    def above(self) -> set[str]:
+        """The directories that lead to what is kept."""
+        return {str(p) for root in self.roots for p in PurePosixPath(root).parents[:-1]}
+
+    def is_folder(self, name: str) -> bool | None:
+        """Whether a directory is there that is kept or leads to what is; None where nothing is."""
+        if name in self.above:
+            return True
+        try:
+            return self._filesystem.find(name).is_directory if self.covers(name) else None
+        except Missing:
+            return None
+
     def entries(self) -> Iterator[Entry]:
         for root in self.roots.values():
             yield from self._filesystem.walk_from(root)
@@ -68,6 +92,8 @@ class Kept:
     def check(self) -> int:
         """Bytes of all kept files. Raises InputError for what cannot be carried over, with its path."""
         size = 0
+        for path in filter(self.covers, self._edits):
+            self.edited(path)
         for entry in self.entries():
             self.xattrs(entry)
             for flag, what in UNREADABLE.items():
@@ -85,6 +111,14 @@ class Kept:
             return stored_in(self._filesystem.raw_inode(entry.inode.number), self._filesystem.block)
         except InputError as e:
             raise InputError(f"{'/' + entry.path!r} is to be kept: {e.message}", hint=e.hint) from e
+
+    def edited(self, path: str) -> bytes:
+        """A file as its edit makes it; where there is none, of nothing. Raises InputError as edits do."""
+        try:
+            data = self._filesystem.data(self._filesystem.find(path))
+        except Missing:
+            data = b""
+        return self._edits[path](data)
 
     def add_to(self, out: BinaryIO, folders: set[str], without: Collection[str] = ()) -> None:
         """Write everything as members of a tar, and directories above it that are not in ``folders``.
@@ -118,8 +152,12 @@ class Kept:
             headers[FLAGS.decode()] = str(inode.flags & CARRIED_FLAGS)
         info.pax_headers = headers
         content: Iterator[bytes] = iter(())
+        edited = entry.path in self._edits
         if entry.is_directory:
             info.type = tarfile.DIRTYPE
+        elif edited:  # not another file's name any more, nor that one its
+            data = self.edited(entry.path)
+            info.size, content = len(data), iter([data])
         elif inode.number in seen:
             info.type, info.linkname = tarfile.LNKTYPE, f"./{seen[inode.number]}"
         elif entry.is_link:
@@ -134,7 +172,7 @@ class Kept:
             info.devmajor, info.devminor = device_number(raw)
         else:
             return  # a socket: made anew by whoever listens on it
-        if not entry.is_directory:
+        if not entry.is_directory and not edited:
             seen.setdefault(inode.number, entry.path)
         out.write(info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape"))
         for part in content:

@@ -7,7 +7,7 @@ alone, and go over to whatever replaces it, so that others know it again.
 import os
 import re
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,15 +83,18 @@ def key_paths(filesystem: Filesystem) -> list[str]:
     return [f"{SSH}/{name}" for name in names if _KEY_NAME.fullmatch(name)]
 
 
-def lay(persona: Persona, overlay: Path, *, without: Iterable[str] = ()) -> None:
-    """Put these files among those that go over an image, but for what is there ``without`` us."""
+def lay(persona: Persona, overlay: Path, *, without: Iterable[str] = (), anew: Collection[str] = ()) -> None:
+    """Put these files among those that go over an image, but for what is there ``without`` us.
+
+    What is given ``anew`` goes before that.
+    """
     covered = [path.strip("/") for path in without]
     edit = edits_of(persona).get(HOSTS)
     hosts = overlay / HOSTS
     if edit and hosts.is_file():
         hosts.write_bytes(edit(hosts.read_bytes()))
     for name, belonging in persona.items():
-        if any(name == path or name.startswith(f"{path}/") for path in covered):
+        if name not in anew and any(name == path or name.startswith(f"{path}/") for path in covered):
             continue
         path = overlay / name
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -20,27 +20,16 @@ from uuid import uuid4
 from builder import ui
 from builder.errors import InputError, TrustError
 from builder.provision import bootfiles
-from builder.provision.accounts import Hashes, edits_for, hashes_in, users_of
 from builder.provision.apply import image_id, image_tags
 from builder.provision.bootfiles import BootFiles, entry_of, kernel_of, point_entry, remove_stale_kernels
-from builder.provision.hostroots import (
-    FOLLOWS,
-    HostRoots,
-    VolumeRoot,
-    at_rest,
-    carry_records,
-    key_in,
-    tags_for,
-)
+from builder.provision.contents import Contents, gather
+from builder.provision.hostroots import FOLLOWS, HostRoots, at_rest, key_in, tags_for
 from builder.provision.job import Job, Report
 from builder.provision.journal import Run
-from builder.provision.keep import Kept
-from builder.provision.persona import Persona, edits_of, lay, new_persona, persona_in
 from builder.provision.seatdisk import NEW, PREVIOUS, SeatDisk, as_tags, new_lvm_id, opened
 from builder.provision.space import place_for, wipe_free
 from builder.seat.hostfiles import digest_of, files_for_all
-from builder.seat.overlay import KEYFILES, hosts, render_overlay
-from builder.seat.tree import write_tree
+from builder.seat.overlay import KEYFILES, hosts
 from builder.tools import Tools
 from builder.volume import ext4, luks, lvmcommit
 from builder.volume.ext4read import Filesystem
@@ -69,9 +58,6 @@ class Replacement:
         self.previous = job.name + PREVIOUS
         self.report = Report(uuid4().hex[:12])
         self.written: list[Written] = []
-        self.passwords: Hashes = job.passwords
-        self.persona: Persona = {}
-        self.old: Filesystem | None = None
 
     def perform(self) -> Report:
         pending = self.disk.interrupted(VERB, self.job.name)
@@ -91,19 +77,16 @@ class Replacement:
                 f"{self.job.name} is already on the disk", hint=f"replace it: seatsmith provision {VERB}"
             )
         with self.old_filesystem() as old:
-            self.old, state = old, old.state if old else ""
+            state = old.state if old else ""
             self.hosts.check(self.job.name)
             if pending and self.verified(pending, state):
                 self.report = Report(pending.id, resumed="verified")
                 self.switch()
             else:
-                kept = Kept(old, self.job.keep) if old and self.job.keep else None
-                self.report.kept = kept.check() if kept else 0
-                users = users_of(self.job.profiles[self.job.name])
-                self.passwords = (hashes_in(old, users) if old else {}) | dict(self.job.passwords)
-                self.persona = new_persona(hostname=self.job.hostname, old=persona_in(old) if old else None)
+                contents = gather(self.job, old, self.scratch)
+                self.report.kept = contents.size
                 self.prepare()
-                self.write(kept, state)
+                self.write(contents, state)
                 self.switch()
         self.finish()
         return self.report
@@ -222,7 +205,7 @@ class Replacement:
         wipe_free(disk, [s for segments in regions for s in segments], also=place)
         self.note("allocated")
 
-    def write(self, kept: Kept | None, state: str) -> None:
+    def write(self, contents: Contents, state: str) -> None:
         """Write header and filesystem to the new volume, and compare all of it with what the disk holds."""
         disk, job = self.disk, self.job
         size = disk.size_of(self.new) - luks.HEADER_SIZE
@@ -246,7 +229,7 @@ class Replacement:
                 keyfile=keyfile,
             )
             with self.timed("filesystem"), ui.current().step(f"Making the filesystem of {job.name}"):
-                image = self.make_filesystem(size, kept)
+                image = self.make_filesystem(size, contents)
             with self.timed("write"):
                 self.encrypt(image, header.result(), key)
         image.unlink()
@@ -275,25 +258,18 @@ class Replacement:
         with ui.current().step("Reading back what was written", total=total) as meter:
             self.disk.medium.read_back(self.written, meter=meter)
 
-    def make_filesystem(self, size: int, kept: Kept | None) -> Path:
-        job = self.job
-        overlay, path = self.scratch / "overlay", self.scratch / "filesystem"
-        edits = edits_for(self.passwords) | edits_of(self.persona)
-        render_overlay(job.plan, job.profiles, job.name, overlay)
-        lay(self.persona, overlay, without=kept.roots if kept else ())
-        if self.old and job.is_host:
-            carry_records(VolumeRoot(self.old), overlay)
+    def make_filesystem(self, size: int, contents: Contents) -> Path:
+        path, identity, seed = self.scratch / "filesystem", str(uuid4()), str(uuid4())
+        label, epoch = self.job.name[: ext4.LABEL_LENGTH], contents.image.epoch
         ext4.make(
             self.tools,
             path,
             size,
-            lambda pipe: write_tree(
-                job.image.tar, overlay, pipe, epoch=job.image.epoch, kept=kept, edits=edits
-            ),
-            uuid=str(uuid4()),
-            hash_seed=str(uuid4()),
-            label=job.name[: ext4.LABEL_LENGTH],
-            epoch=job.image.epoch,
+            contents.write_to,
+            uuid=identity,
+            hash_seed=seed,
+            label=label,
+            epoch=epoch,
         )
         return path
 

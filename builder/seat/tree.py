@@ -25,6 +25,8 @@ Edit = Callable[[bytes], bytes]
 class Kept(Protocol):
     """Files that are carried over from elsewhere, in place of the image's."""
 
+    @property
+    def above(self) -> Collection[str]: ...
     def covers(self, name: str) -> bool: ...
     def add_to(self, out: BinaryIO, folders: set[str], without: Collection[str]) -> None: ...
 
@@ -60,14 +62,18 @@ def write_tree(
     owner. Files of the overlay belong to root and keep their modes. What is ``kept`` replaces the image's
     files, and the overlay replaces it where both have a file. ``edits`` change small files of the image,
     which keep mode and owner. Raises InputError for an image that is
-    cut off or damaged.
+    cut off or damaged, and where a file is to be in the place of a directory.
     """
     over = {path.relative_to(overlay).as_posix(): path for path in sorted(overlay.rglob("*"))}
     files = {name for name, path in over.items() if path.is_symlink() or not path.is_dir()}
-    there = set()
+    folders, above, there = over.keys() - files, set(kept.above) if kept else set(), set()
     with opened(image) as stream:
         for member in members(stream, image):
-            if member.name in files or left_out(member) or (kept and kept.covers(member.name)):
+            if left_out(member) or (kept and kept.covers(member.name)):
+                copy(stream, None, padded(member.size), image)
+                continue
+            refuse_clash(member, files, folders, above, image)
+            if member.name in files:
                 copy(stream, None, padded(member.size), image)
                 continue
             if member.is_directory:
@@ -85,6 +91,25 @@ def write_tree(
         for name, path in over.items():
             if name in files or name not in there:
                 add(tar, name, path, epoch)
+
+
+def refuse_clash(
+    member: Member, files: Collection[str], folders: Collection[str], above: Collection[str], image: Path
+) -> None:
+    """Raise InputError where the image has a file and others a directory, or it a full one and they a file.
+
+    ``files`` and ``folders`` are the seat's own, ``above`` are directories of what is kept.
+    """
+    parent = member.name.rpartition("/")[0]
+    if parent in files:
+        raise InputError(f"/{parent} is a directory in {image}, and a file of the seat's own")
+    if not member.is_directory and member.name in folders:
+        raise InputError(f"/{member.name} is a file in {image}, and a directory of the seat's own")
+    if not member.is_directory and member.name in above:
+        raise InputError(
+            f"/{member.name} is a file in {image}, and a directory of what `keep:` keeps",
+            hint="take what is below it out of `keep:` of the seat file, and copy it by hand",
+        )
 
 
 def resized(headers: bytes, size: int) -> bytes:

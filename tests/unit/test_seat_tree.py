@@ -114,3 +114,32 @@ def test_a_flipped_bit_in_a_tar_header_is_noticed(overlay: Path, tmp_path: Path)
     image[image.index(b"./etc/other")] ^= 1
     with pytest.raises(InputError, match="checksum"):
         laid_over(bytes(image), overlay, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("image", "ours", "words"),
+    [
+        (
+            {"./etc": None, "./etc/x": None, "./etc/x/y": b""},
+            "etc/x",
+            "/etc/x is a directory in .*image.tar",
+        ),
+        ({"./etc": None, "./etc/x": b""}, "etc/x/y", "/etc/x is a file in .*image.tar"),
+    ],
+)
+def test_a_file_in_the_place_of_a_directory_is_told_with_both_places(
+    image: dict[str, bytes | None], ours: str, words: str, tmp_path: Path
+) -> None:
+    place = tmp_path / "overlay"
+    (place / ours).parent.mkdir(parents=True)
+    (place / ours).write_text("ours")
+    with pytest.raises(InputError, match=words + ", and a .* of the seat's own"):
+        laid_over(tar_of(image), place, tmp_path)
+
+
+def test_a_file_of_the_seat_takes_the_place_of_an_empty_directory(tmp_path: Path) -> None:
+    place = tmp_path / "overlay"
+    (place / "etc").mkdir(parents=True)
+    (place / "etc/x").write_text("ours")
+    with laid_over(tar_of({"./etc": None, "./etc/x": None}), place, tmp_path) as tar:
+        assert tar.getmember("./etc/x").isfile()

@@ -66,6 +66,7 @@ def test_plan_shows_what_is_there_and_what_would_be_and_writes_nothing(
     assert "image 1, in dist/: 2, cheap passphrase" in out
     assert "kept     volume work, for rollback" in out
     assert "written  LUKS2 header of the new work" in out
+    assert "carried over: /home, /etc/machine-id, passwords, " in out
     assert "Nothing was written." in out
     assert digest(place.disk) == before
     empty(place)

@@ -304,7 +304,7 @@ def shadow(bench: Bench, name: str) -> dict[str, str]:
     ):
         entry = filesystem.find("/etc/shadow")
         assert (entry.inode.mode & 0o777, entry.inode.gid) == (0o640, 42)
-        lines = filesystem.data(entry.inode).decode().splitlines()
+        lines = filesystem.data(entry).decode().splitlines()
     return {line.split(":")[0]: line.split(":")[1] for line in lines}
 
 
