@@ -20,7 +20,7 @@ from builder.installer.layout import ANSWERS
 from builder.outputs.sign import trusted_keys
 from builder.project import Project, find_project
 from builder.provision.found import Found, look
-from builder.provision.identity import Identity
+from builder.provision.identity import Identity, own_id
 from builder.publish.pull import Policy, pull
 from builder.run import Arg, run
 from builder.seat.load import seat_names
@@ -63,7 +63,7 @@ class Session:
             identity.path,
             wipe=wipe,
             yes=answers is not None and answers.serial is not None,
-            serial=identity.serial or None,
+            serial=own_id(identity),
             descriptors=[],
             files=[],
             passwords=password_files(),
@@ -135,7 +135,7 @@ def choose(there: Sequence[Candidate]) -> Identity:
 
 
 def say_plan(seat: str, identity: Identity) -> None:
-    _, text = plan_command(seat, identity.path, identity.serial)
+    _, text = plan_command(seat, identity.path, own_id(identity))
     ui.current().say(text)
 
 

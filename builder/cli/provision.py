@@ -20,7 +20,7 @@ Disk = Annotated[
 Yes = Annotated[bool, typer.Option("--yes", help="Ask nothing; needs --expect-serial.")]
 Serial = Annotated[
     str | None,
-    typer.Option("--expect-serial", metavar="SERIAL", help="The disk must have this serial number."),
+    typer.Option("--expect-serial", metavar="ID", help="The disk must have this serial number, or WWN."),
 ]
 Tests = Annotated[
     bool,

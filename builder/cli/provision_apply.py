@@ -21,7 +21,13 @@ from builder.provision.apply import (
 )
 from builder.provision.found import Found, look
 from builder.provision.hostroots import at_rest
-from builder.provision.identity import Identity, check_identity, identify, refuse_running_system
+from builder.provision.identity import (
+    Identity,
+    check_identity,
+    identify,
+    refuse_running_system,
+    to_expect,
+)
 from builder.provision.job import Job, Report
 from builder.provision.live import changing, running_host
 from builder.provision.persona import read_hostnames
@@ -240,9 +246,7 @@ def confirm(
     """
     if yes:
         if serial is None:
-            raise UsageError(
-                "--yes needs --expect-serial", hint=f"this disk has {identity.serial or 'none'}"
-            )
+            raise UsageError("--yes needs --expect-serial", hint=to_expect(identity))
         return
     if not sys.stdin.isatty():
         raise UsageError(

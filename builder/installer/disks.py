@@ -7,10 +7,10 @@ from pathlib import Path
 
 from builder import ui
 from builder.errors import BusyError, InputError, SeatsmithError, TrustError
-from builder.provision.identity import Identity, identify, refuse_running_system
+from builder.provision.identity import Identity, identify, own_id, refuse_running_system
+from builder.volume.diskid import NO_DISKS
 
 BLOCK = Path("/sys/class/block")
-NO_DISKS = ("loop", "ram", "zram", "dm-", "md", "sr", "fd", "nbd")
 PATIENCE = 60.0  # seconds until a disk, perhaps on a slow bus, must have shown up
 
 
@@ -43,7 +43,7 @@ def candidates(paths: Sequence[Path]) -> list[Candidate]:
         except SeatsmithError as e:
             ui.current().warn(e.message)
             continue
-        problem = None if identity.serial else "it has no serial number to know it by"
+        problem = None if own_id(identity) else "it has no serial number or WWN of its own to know it by"
         try:
             refuse_running_system(identity)
         except BusyError as e:
@@ -57,7 +57,7 @@ def with_serial(serial: str, paths: Callable[[], Sequence[Path]], *, patience: f
     until = time.monotonic() + patience
     while True:
         there = candidates(paths())
-        found = [c for c in there if c.identity.serial == serial]
+        found = [c for c in there if serial in c.identity.ids]
         if len(found) > 1:
             both = ", ".join(str(c.identity.path) for c in found)
             raise TrustError(f"{both} all have the serial number {serial}; nothing was written")
@@ -66,7 +66,7 @@ def with_serial(serial: str, paths: Callable[[], Sequence[Path]], *, patience: f
         if time.monotonic() >= until:
             break
         time.sleep(1)
-    lines = "".join(f"\n  {c.identity.path}: {c.identity.serial or 'none'}" for c in there)
+    lines = "".join(f"\n  {c.identity.path}: {' or '.join(c.identity.ids) or 'none'}" for c in there)
     raise InputError(
         f"there is no disk with the serial number {serial}; there are{lines or ' no disks'}",
         hint="the answer file is for another PC, or the disk is not connected; nothing was written",

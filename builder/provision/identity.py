@@ -1,13 +1,11 @@
 """Which disk is this, and may it be touched at all? By serial number and links that do not move."""
 
-import contextlib
-import os
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from builder.errors import BusyError, InputError, TrustError, UsageError
 from builder.ui import size_text
+from builder.volume.diskid import others_known_as, read_text, serials_of, udev_value, wwn_of
 from builder.volume.target import Target, look_at
 
 TEST_SERIAL = "SEATSMITH-TEST"  # how the serial number of a virtual disk for tests begins
@@ -25,6 +23,8 @@ class Identity:
     serial: str
     links: tuple[str, ...]
     """Names below /dev/disk/by-id."""
+    also: tuple[str, ...] = ()
+    """What else it is known by: its WWN, and its serial number as others show it."""
 
     @property
     def path(self) -> Path:
@@ -35,6 +35,11 @@ class Identity:
         return self.target.size
 
     @property
+    def ids(self) -> list[str]:
+        """All that it is known by, best first; nothing for a disk that nothing tells from another."""
+        return [text for text in (self.serial, *self.also) if text.strip()]
+
+    @property
     def for_tests(self) -> bool:
         """Whether what must never reach a person's disk may be written here."""
         return not self.target.is_device or self.serial.startswith(TEST_SERIAL)
@@ -42,7 +47,10 @@ class Identity:
     def lines(self) -> list[str]:
         kind = "disk" if self.target.is_device else "file"
         size = f"{self.size} bytes ({size_text(self.size)}, {self.size / 1e9:.1f} GB)"
-        lines = [f"{kind} {self.path}: {size}, model {self.model or 'unknown'}, serial {self.serial or '?'}"]
+        lines = [
+            f"{kind} {self.path}: {size}, model {self.model or 'unknown'}, serial {self.serial or 'none'}"
+        ]
+        lines += [f"  also known as {text}" for text in self.also]
         return lines + [f"  {BY_ID}/{link}" for link in self.links]
 
 
@@ -64,53 +72,61 @@ def identify(path: Path) -> Identity:
         raise InputError(f"{path} is a partition of /dev/{disk}", hint=f"name the whole disk: /dev/{disk}")
     links = [link.name for link in BY_ID.iterdir() if link.resolve() == real] if BY_ID.is_dir() else []
     model = read_text(place / "device/model") or udev_value(real, "ID_MODEL") or ""
-    return Identity(target, path, model, serial_of(real) or "", tuple(sorted(links)))
-
-
-def serial_of(path: Path) -> str | None:
-    """A disk's serial number, as the kernel or udev knows it."""
-    place = Path("/sys/class/block", path.name)
-    return (
-        read_text(place / "serial")
-        or read_text(place / "device/serial")
-        or udev_value(path, "ID_SERIAL_SHORT")
-    )
-
-
-def read_text(path: Path) -> str | None:
-    with contextlib.suppress(OSError):
-        return path.read_text(errors="replace").strip() or None
-    return None
-
-
-def udev_value(path: Path, name: str) -> str | None:
-    """A property from udev's database."""
-    number = path.stat().st_rdev
-    text = read_text(Path(f"/run/udev/data/b{os.major(number)}:{os.minor(number)}")) or ""
-    match = re.search(rf"^E:{name}=(.+)$", text, re.MULTILINE)
-    return match[1].strip() if match else None
+    serials, wwn = serials_of(real), wwn_of(real)
+    serial, also = serials[0] if serials else "", [*serials[1:], *([wwn] if wwn else [])]
+    return Identity(target, path, model, serial, tuple(sorted(links)), tuple(also))
 
 
 def check_identity(identity: Identity, *, pinned: str | None, expected: str | None) -> None:
     """Raise TrustError where the disk is another than the seat file or the caller means.
 
-    A name such as /dev/sda may be another disk after the next boot: one that does not lie in /dev/disk/by-id
-    is accepted only with a serial number that is pinned or expected (UsageError otherwise).
+    They name its serial number or WWN. A name such as /dev/sda may be another disk after the next boot: one
+    that does not lie in /dev/disk/by-id is accepted only with one of these (UsageError otherwise).
     """
     if expected is not None and not expected.strip():
-        raise UsageError("--expect-serial is empty", hint=f"this disk has {identity.serial or 'none'}")
+        raise UsageError("--expect-serial is empty", hint=to_expect(identity))
     for wanted, who in ((pinned, "the seat file is for"), (expected, "--expect-serial says")):
-        if wanted is not None and identity.serial != wanted:
+        if wanted is None:
+            continue
+        if wanted not in identity.ids:
+            also = f" (also known as {' and '.join(identity.also)})" if identity.also else ""
+            serial = f"{identity.serial or 'unknown'}{also}"
             raise TrustError(
-                f"{identity.path} has the serial number {identity.serial or 'unknown'}; {who} {wanted}",
+                f"{identity.path} has the serial number {serial}; {who} {wanted}",
                 hint="this is another disk; nothing was written",
             )
+        if others := others_of(identity, wanted):
+            own = own_id(identity)
+            raise TrustError(
+                f"{' and '.join(others)} is known as {wanted}, too; nothing was written",
+                hint=f"say what only {identity.path} has: {own}" if own else "take out the other disk",
+            )
     if identity.target.is_device and not is_stable(identity.given) and not (pinned or expected):
-        stable = f"{BY_ID}/{identity.links[0]}" if identity.links else None
+        stable = f"{BY_ID}/{identity.links[0]}" if identity.links and identity.ids else None
         raise UsageError(
             f"{identity.given} is a name that may mean another disk after the next start",
-            hint=f"name it {stable}" if stable else "add --expect-serial, or `disk.serial` to the seat file",
+            hint=f"name it {stable}" if stable else to_expect(identity),
         )
+
+
+def others_of(identity: Identity, text: str) -> list[str]:
+    """The other disks of this machine that have an id, too."""
+    return [str(p) for p in others_known_as(identity.path, text)] if identity.target.is_device else []
+
+
+def own_id(identity: Identity) -> str | None:
+    """An id that no other disk of this machine has; None where there is none."""
+    return next((text for text in identity.ids if not others_of(identity, text)), None)
+
+
+def to_expect(identity: Identity) -> str:
+    """What a person is to do who must say what the disk is known by."""
+    if own := own_id(identity):
+        return f"to mean this disk: --expect-serial {own}, or `disk.serial` in the seat file"
+    return (
+        "this disk shows no serial number and no WWN of its own, so nothing tells it from another: give a "
+        "virtual disk one (QEMU: serial=…), or attach the disk without the adapter that hides its own"
+    )
 
 
 def is_stable(path: Path) -> bool:

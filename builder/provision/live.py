@@ -14,10 +14,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from builder.errors import BusyError, MachineError, SeatsmithError
-from builder.provision.identity import Identity, read_text
+from builder.provision.identity import Identity
 from builder.provision.seatdisk import NEW, PREVIOUS, open_seat
 from builder.tools import Tools
 from builder.volume import target as targets
+from builder.volume.diskid import read_text
 from builder.volume.lvm import mapper_name
 from builder.volume.medium import Medium
 

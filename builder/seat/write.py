@@ -20,6 +20,7 @@ from builder.seat.tree import Edit, write_tree
 from builder.tools import Tools
 from builder.volume import esp, ext4, gpt, luks, lvm, xts
 from builder.volume import target as targets
+from builder.volume.diskid import ids_of
 from builder.volume.keys import recovery_key, volume_key, wipe
 from builder.volume.medium import Medium
 from builder.volume.target import Target
@@ -133,10 +134,9 @@ def check_materials(plan: Plan, materials: Materials) -> None:
 def refuse_target(plan: Plan, tools: Tools, target: Target, *, overwrite: bool) -> None:
     """Raise InputError for a target that is too small, is another disk, or holds what must not be lost."""
     targets.refuse_size(target, plan.disk_size)
-    if target.is_device and plan.serial and (found := targets.serial_of(target.path)) != plan.serial:
-        raise InputError(
-            f"{target.path} has the serial number {found or 'unknown'}; the seat is for {plan.serial}"
-        )
+    if target.is_device and plan.serial and plan.serial not in (found := ids_of(target.path)):
+        known = f"known as {' and '.join(found)}" if found else "without a serial number"
+        raise InputError(f"{target.path} is a disk {known}; the seat is for {plan.serial}")
     if overwrite or not target.size:
         return
     with target.path.open("rb") as f:

@@ -286,17 +286,3 @@ def reread_table(fd: int) -> None:
     """Have the kernel look at the new partition table."""
     with contextlib.suppress(OSError):
         fcntl.ioctl(fd, BLKRRPART)
-
-
-def serial_of(path: Path) -> str | None:
-    """The disk's serial number as the kernel or udev knows it."""
-    name = path.resolve().name
-    for place in (f"/sys/class/block/{name}/serial", f"/sys/class/block/{name}/device/serial"):
-        with contextlib.suppress(OSError):
-            return Path(place).read_text().strip()
-    stat = path.stat()
-    with contextlib.suppress(OSError):
-        data = Path(f"/run/udev/data/b{os.major(stat.st_rdev)}:{os.minor(stat.st_rdev)}").read_text()
-        if match := re.search(r"^E:ID_SERIAL_SHORT=(.+)$", data, re.MULTILINE):
-            return match[1]
-    return None

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from builder.errors import BusyError, InputError, TrustError, UsageError
+from builder.errors import BusyError, InputError
 from builder.profile.positions import FileError
 from builder.provision import live
 from builder.provision.bootfiles import joined
-from builder.provision.identity import Identity, check_identity, identify, is_stable
+from builder.provision.identity import Identity
 from builder.provision.journal import AREA_AT, BLOCK, BLOCKS, Journal, Record, decode, encode, read_records
 from builder.seat.load import load_seat
 from builder.volume import lvm, lvmcommit
@@ -176,54 +176,8 @@ def test_a_path_that_cannot_be_kept_is_refused_with_its_line(path: str, wrong: s
     assert "one.yaml:6:" in caught.value.message
 
 
-def disk_named(name: str, serial: str = "S1", *, links: tuple[str, ...] = ()) -> Identity:
-    return Identity(Target(Path("/dev", name), True, 1 << 30), Path("/dev", name), "Model", serial, links)
-
-
-def test_a_name_that_moves_needs_a_serial_number_beside_it() -> None:
-    disk = disk_named("sda", links=("ata-Model_S1",))
-    with pytest.raises(UsageError, match="may mean another disk") as caught:
-        check_identity(disk, pinned=None, expected=None)
-    assert caught.value.hint == "name it /dev/disk/by-id/ata-Model_S1"
-    check_identity(disk, pinned="S1", expected=None)
-    check_identity(disk, pinned=None, expected="S1")
-    check_identity(disk_named("disk/by-id/ata-Model_S1"), pinned=None, expected=None)
-    with pytest.raises(TrustError, match="the seat file is for S2"):
-        check_identity(disk, pinned="S2", expected=None)
-
-
-@pytest.mark.parametrize(
-    "name", ["sda", "block/8:0", "md127", "dm-3", "mapper/x", "disk/by-diskseq/9", "disk/by-path/pci-0:1"]
-)
-def test_no_name_but_one_by_id_is_taken_alone_and_no_serial_number_is_none(name: str) -> None:
-    with pytest.raises(UsageError, match="may mean another disk"):
-        check_identity(disk_named(name, ""), pinned=None, expected=None)
-    for nothing in ("", " "):
-        with pytest.raises(UsageError, match="--expect-serial is empty"):
-            check_identity(disk_named(name, nothing), pinned=None, expected=nothing)
-
-
-def test_a_link_to_a_name_by_id_is_as_good_and_one_to_another_is_not(tmp_path: Path) -> None:
-    first, second, moving = tmp_path / "first", tmp_path / "second", tmp_path / "disk-by-id"
-    first.symlink_to("second")
-    second.symlink_to("/dev/disk/by-id/ata-Model_S1")
-    moving.symlink_to("/dev/sda")
-    assert is_stable(first)
-    assert not is_stable(moving)
-
-
-def test_tests_may_write_to_files_and_to_disks_that_are_named_for_it(tmp_path: Path) -> None:
-    path = tmp_path / "disk.img"
-    path.write_bytes(bytes(4096))
-    assert identify(path).for_tests
-    assert identify(path).serial == "disk.img"
-    assert disk_named("vda", "SEATSMITH-TEST-1").for_tests
-    assert not disk_named("sda", "S3Z9NB0K").for_tests
-    with pytest.raises(InputError, match="there is no"):
-        identify(tmp_path / "absent")
-    os.truncate(path, 0)
-    with pytest.raises(InputError, match="is an empty file"):
-        identify(path)
+def disk_named(name: str, serial: str = "S1") -> Identity:
+    return Identity(Target(Path("/dev", name), True, 1 << 30), Path("/dev", name), "Model", serial, ())
 
 
 @pytest.fixture
