@@ -145,7 +145,7 @@ def agree_to_loss(seat: str, identity: Identity, tools: Tools) -> str | None:
         found: Found = look(medium, identity.size, tools)
     if found.empty or found.unfinished == seat:
         return None
-    known = "is not empty" if found.things else "was not read as a whole"
+    known = "is not empty" if found.things or found.unfinished else "was not read as a whole"
     said = input(f"The disk {known}. To lose all of it type its found-id ({found.id}): ").strip()
     if said != found.id:
         raise UsageError("that is not the id; nothing was written")

@@ -82,8 +82,9 @@ def refuse_content(found: Found, plan: Plan, *, wipe: str | None) -> None:
             f"(to lose everything and begin anew: --wipe {found.id})",
         )
     if wipe != found.id:
-        known = "is not empty" if found.things else "may hold something"
-        instead = "" if found.things else "read all of it to know: --read-all; "
+        sure = bool(found.things or found.unfinished)
+        known = "is not empty" if sure else "may hold something"
+        instead = "" if sure else "read all of it to know: --read-all; "
         raise InputError(
             f"{found.path} {known}:\n{lines}",
             hint=f"{said}{instead}to lose all of it: --wipe {found.id}",

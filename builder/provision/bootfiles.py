@@ -17,7 +17,7 @@ from builder.errors import InputError
 from builder.provision.seatdisk import NEW, PREVIOUS, SeatDisk
 from builder.run import Arg, ProgramError, run
 from builder.seat.overlay import UKIS, entry_text
-from builder.seat.plan import Plan
+from builder.seat.plan import Plan, entry_id
 from builder.tools import Tools
 from builder.ui import size_text
 from builder.volume import gpt
@@ -237,13 +237,38 @@ def entry_name(plan: Plan, host: str) -> str:
     return f"loader/entries/{entry.id}.conf"
 
 
+def entry_of_host(name: str) -> str:
+    """Where an environment has its entry if it was a host when the seat was made."""
+    return f"loader/entries/{entry_id(name)}.conf"
+
+
 def entry_of(boot: BootFiles, plan: Plan, host: str) -> str:
     """A host's entry of the boot menu as it is on the disk."""
     return boot.text(entry_name(plan, host)).decode(errors="replace")
 
 
+def check_entry(boot: BootFiles, plan: Plan, host: str) -> None:
+    """Raise InputError where the boot menu on the disk has no entry for a host of the seat file."""
+    if entry_name(plan, host) not in boot.names():
+        raise InputError(
+            f"the boot menu on the disk has no entry for {host}, which the seat file has as a host",
+            hint="hosts are chosen when a seat is made: take it out of `host` and `hosts` in the seat file",
+        )
+
+
+def check_kernel(boot: BootFiles, plan: Plan, host: str, uki: str) -> None:
+    """Raise InputError where a host's entry, or the kernel that it is to name, is not on the disk."""
+    check_entry(boot, plan, host)
+    if uki not in boot.names():
+        raise InputError(
+            f"{uki} is not on the EFI system partition, so {host} would not start with it",
+            hint=f"bring a new one: seatsmith provision env {host}",
+        )
+
+
 def point_entry(boot: BootFiles, plan: Plan, host: str, uki: str, luks_id: str) -> None:
     """Have a host's entry start this kernel with that volume: by one sector."""
+    check_kernel(boot, plan, host, uki)
     entry = next(e for e in plan.entries if e.host == host)
     planned = next(e.luks_id for e in plan.environments if e.name == host)
     options = entry.options.replace(planned, luks_id)
@@ -256,11 +281,14 @@ def kernel_of(disk: SeatDisk, name: str) -> str:
     return f"{UKIS}/{disk.tags(name).get('uki', f'{base}.efi')}"
 
 
-def check_room(disk: SeatDisk, boot: BootFiles, host: str, uki: Path, dropped: Collection[str]) -> None:
+def check_room(
+    disk: SeatDisk, boot: BootFiles, plan: Plan, host: str, uki: Path, dropped: Collection[str]
+) -> None:
     """Raise InputError where a host's new kernel has no room beside the kernels of volumes that stay.
 
     Those that are ``dropped`` do not. Nothing is written.
     """
+    check_entry(boot, plan, host)
     staying = [name for name in disk.names if name not in dropped]
     freed = sum(boot.taken_by(len(boot.text(name))) for name in stale_kernels(disk, boot, staying))
     needed, free = boot.taken_by(uki.stat().st_size), boot.room() + freed

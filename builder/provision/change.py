@@ -9,11 +9,18 @@ from uuid import uuid4
 
 from builder.errors import InputError
 from builder.profile import Profile
-from builder.provision.bootfiles import BootFiles, kernel_of, point_entry, remove_stale_kernels
+from builder.provision.bootfiles import (
+    BootFiles,
+    check_kernel,
+    entry_of_host,
+    kernel_of,
+    point_entry,
+    remove_stale_kernels,
+)
 from builder.provision.hostroots import FOLLOWS, HostRoots, digests_of
 from builder.provision.journal import Run
 from builder.provision.seatdisk import NEW, PREVIOUS, SeatDisk
-from builder.provision.space import wipe_free
+from builder.provision.space import head_of, wipe_free
 from builder.seat.hostfiles import files_for_all
 from builder.seat.overlay import hosts
 from builder.seat.plan import Plan
@@ -75,6 +82,10 @@ class Change:
             self.undo(name, pending)
             return
         target = self.target_of_rollback(name)
+        if self.disk.volume(name).id != target:  # what cannot be finished is not begun
+            self.host_roots(name, name + PREVIOUS).check(name)
+            if name in hosts(self.plan):
+                check_kernel(self.boot_files, self.plan, name, kernel_of(self.disk, name + PREVIOUS))
         with self.recorded("rollback", name, to=target):
             if self.disk.volume(name).id != target:
                 self.exchange(name, name + PREVIOUS)
@@ -164,14 +175,20 @@ class Change:
     def remove(self, name: str) -> None:
         """Remove an environment with all of its data, its previous one too.
 
-        Raises InputError for a host.
+        Raises InputError for a host, also for one that the boot menu alone still knows.
         """
-        if name in hosts(self.plan):
+        if name in hosts(self.plan) or entry_of_host(name) in self.boot_files.names():
             raise InputError(
-                f"{name} is a host of the seat",
-                hint="take it out of `host` and `hosts` in the seat file, and replace the other host first",
+                f"{name} is a host of the seat: the boot menu starts it",
+                hint="to have a seat without it, write the seat anew: seatsmith provision apply",
             )
-        if name not in self.disk.names and self.disk.journal.unfinished is None:
+        pending = self.disk.journal.unfinished
+        known = {*self.disk.environments, *(e.name for e in self.plan.environments)}
+        if name not in known and not (pending and pending.data.get("environment") == name):
+            raise InputError(
+                f"{name} is no environment of the seat", hint=f"there are: {', '.join(sorted(known))}"
+            )
+        if name not in self.disk.names and pending is None:
             self.disk.volume(name)
         names = [name, name + PREVIOUS, name + NEW]
         with self.recorded("remove", name, wipe=self.places(names)):
@@ -180,8 +197,8 @@ class Change:
 
     def places(self, names: Sequence[str]) -> list[list[int]]:
         """Where the LUKS headers of volumes are, in extents."""
-        first = [self.disk.volume(name).segments[0] for name in names if name in self.disk.names]
-        return [[segment.first, segment.count] for segment in first]
+        there = [name for name in names if name in self.disk.names]
+        return [[s.first, s.count] for name in there for s in head_of(self.disk, name)]
 
     def wipe_places(self, pending: Run) -> None:
         """Overwrite what an interrupted run had given up, as far as it is free."""
@@ -191,7 +208,7 @@ class Change:
     def free(self, names: Sequence[str]) -> None:
         """Remove volumes by one commit, then overwrite their LUKS headers."""
         there = [name for name in names if name in self.disk.names]
-        segments = [segment for name in there for segment in self.disk.volume(name).segments]
+        segments = [segment for name in there for segment in head_of(self.disk, name)]
         if there:
             for name in there:
                 lvmcommit.remove_volume(self.disk.metadata, name)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from builder.errors import InputError
+from builder.provision.agree import disagreements
 from builder.provision.apply import image_id
 from builder.provision.found import Found
 from builder.provision.identity import Identity
@@ -108,6 +109,7 @@ def of_replacement(
     ]
     carried = ", ".join([*keep, "passwords, machine-id, host keys and host name"])
     forecast.notes.append(f"carried over: {carried} (but for passwords and a host name that are given anew)")
+    forecast.obstacles += [f"{what}; {hint}" for what, hint in disagreements(disk, plan)]
     unit = disk.metadata.group.extent_size
     wanted = extents or disk.volume(name).extents
     try:

@@ -74,7 +74,8 @@ class Found:
     def id(self) -> str:
         """What --wipe must name."""
         seen = [[t.kind, t.name, t.offset, t.size, t.id] for t in self.things]
-        return json_digest([self.size, seen, "not all was read" if self.unseen else ""])[:8]
+        begun = [self.unfinished] if self.unfinished else []
+        return json_digest([self.size, seen, "not all was read" if self.unseen else "", *begun])[:8]
 
     def lines(self) -> list[str]:
         if self.unfinished:

@@ -20,6 +20,7 @@ from uuid import uuid4
 from builder import ui
 from builder.errors import InputError, TrustError
 from builder.provision import bootfiles
+from builder.provision.agree import refuse_others
 from builder.provision.apply import image_id, image_tags
 from builder.provision.bootfiles import BootFiles, entry_of, kernel_of, point_entry, remove_stale_kernels
 from builder.provision.contents import Contents, gather
@@ -27,7 +28,7 @@ from builder.provision.hostroots import FOLLOWS, HostRoots, at_rest, key_in, tag
 from builder.provision.job import Job, Report
 from builder.provision.journal import Run
 from builder.provision.seatdisk import NEW, PREVIOUS, SeatDisk, as_tags, new_lvm_id, opened
-from builder.provision.space import place_for, wipe_free
+from builder.provision.space import head_of, place_for, wipe_free
 from builder.seat.hostfiles import digest_of, files_for_all
 from builder.seat.overlay import KEYFILES, hosts
 from builder.tools import Tools
@@ -60,6 +61,7 @@ class Replacement:
         self.written: list[Written] = []
 
     def perform(self) -> Report:
+        refuse_others(self.disk, self.job.plan)
         pending = self.disk.interrupted(VERB, self.job.name)
         if pending and self.switched(pending):
             self.report = Report(pending.id, resumed="switched")
@@ -183,7 +185,7 @@ class Replacement:
         disk, job = self.disk, self.job
         place, dropped = place_for(disk, job.name, self.extents)
         if job.is_host:
-            bootfiles.check_room(disk, self.boot_files, job.name, job.uki, dropped)
+            bootfiles.check_room(disk, self.boot_files, job.plan, job.name, job.uki, dropped)
         self.report.dropped = dropped
         self.note(
             "begin",
@@ -194,7 +196,7 @@ class Replacement:
             extents=[place.first, place.count],
             dropped=dropped,
         )
-        regions = [disk.volume(name).segments for name in dropped if name in disk.names]
+        heads = [segment for name in dropped if name in disk.names for segment in head_of(disk, name)]
         for name in dropped:
             lvmcommit.remove_volume(disk.metadata, name)
         tags = as_tags(
@@ -202,7 +204,7 @@ class Replacement:
         )
         lvmcommit.add_volume(disk.metadata, self.new, new_lvm_id(), [place], tags)
         disk.commit()
-        wipe_free(disk, [s for segments in regions for s in segments], also=place)
+        wipe_free(disk, heads, also=place)
         self.note("allocated")
 
     def write(self, contents: Contents, state: str) -> None:
@@ -322,7 +324,7 @@ class Replacement:
                 tags = [*lvmcommit.tags_of(disk.metadata, job.name), *as_tags(missing)]
                 lvmcommit.set_tags(disk.metadata, job.name, tags)
             if self.previous in disk.names:
-                older = list(disk.volume(self.previous).segments)
+                older = head_of(disk, self.previous)
                 self.report.dropped.append(self.previous)
                 lvmcommit.remove_volume(disk.metadata, self.previous)
         self.note("switching", wipe=[[s.first, s.count] for s in older], **{FOLLOWS: self.hosts.follows})

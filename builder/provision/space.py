@@ -42,6 +42,16 @@ def extents_for(size: int) -> int:
     return -(-size // lvm.EXTENT)
 
 
+def head_of(disk: SeatDisk, name: str) -> list[Segment]:
+    """The extents with a volume's LUKS header: few, in however many pieces the volume lies."""
+    missing, found = -(-luks.HEADER_SIZE // disk.metadata.group.extent_size), []
+    for segment in disk.volume(name).segments:
+        count = min(segment.count, missing)
+        found += [Segment(segment.first, count)] if count else []
+        missing -= count
+    return found
+
+
 def wipe_free(disk: SeatDisk, segments: Iterable[Segment], *, also: Segment | None = None) -> None:
     """Overwrite the LUKS header at the beginning of given-up extents, as far as they are free now.
 

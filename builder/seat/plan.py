@@ -192,6 +192,11 @@ def _volume(
     return Volume(name, Kind.LUKS, ids.lvm(f"lv {name}"), at, extents, offset, size, environment=environment)
 
 
+def entry_id(host: str) -> str:
+    """The name of a host's entry in the boot menu."""
+    return f"seat-{host}"
+
+
 def boot_entries(seat: Seat, volumes: list[Volume]) -> Iterator[BootEntry]:
     for host in seat.all_hosts:
         beside = tuple(name for name in seat.environments if name != host)
@@ -199,7 +204,7 @@ def boot_entries(seat: Seat, volumes: list[Volume]) -> Iterator[BootEntry]:
         assert environment is not None
         title = f"{host} with {' and '.join(beside)} beside it" if beside else host
         options = f"root=/dev/mapper/root rw rd.luks.name={environment.luks_id}=root"
-        yield BootEntry(f"seat-{host}", title, host, beside, options)
+        yield BootEntry(entry_id(host), title, host, beside, options)
 
 
 def extents_of(seat: Seat) -> list[tuple[str, int]]:

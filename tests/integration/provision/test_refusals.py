@@ -1,0 +1,119 @@
+"""Is what would leave a seat that does not start, or cannot be finished, refused before anything changes?"""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from builder.errors import InputError
+from builder.provision.apply import refuse_content
+from builder.provision.bootfiles import BootFiles, kernel_of
+from builder.provision.found import Found, look
+from builder.provision.seatdisk import SeatDisk
+from builder.provision.space import head_of
+from builder.volume import lvmcommit, target
+from builder.volume.lvm import Segment
+from tests.integration.provision.test_replace import change
+from tests.support.provisioned import Bench
+from tests.support.tinyseat import put_image
+
+
+def seat_file(bench: Bench, old: str, new: str) -> None:
+    path = bench.project.seats / "tiny.yaml"
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new))
+
+
+def refused(bench: Bench, words: str, act: Callable[[], object]) -> None:
+    def digest() -> str:
+        with bench.disk.open("rb") as f:
+            return hashlib.file_digest(f, "sha256").hexdigest()
+
+    before = digest()
+    with pytest.raises(InputError, match=words):
+        act()
+    assert digest() == before
+
+
+def on_esp(bench: Bench, act: Callable[[SeatDisk, BootFiles], str | None]) -> str | None:
+    with bench.opened() as disk, bench.empty_scratch() as scratch:
+        return act(disk, BootFiles(disk.medium, disk.esp, bench.tools, scratch))
+
+
+def test_the_boot_menu_never_names_a_kernel_that_is_not_there(bench: Bench) -> None:
+    bench.replace("private", bench.new_image("private", "2"))
+    on_esp(bench, lambda disk, boot: boot.remove([kernel_of(disk, "private.previous")]))
+    words = r"private\.efi is not on the EFI system partition"
+    refused(bench, words, lambda: change(bench, "roll_back", "private"))
+    with bench.opened() as disk:
+        assert disk.journal.unfinished is None
+    bench.replace("private", bench.new_image("private", "3"))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("vg: vgtiny", "vg: other", "the volume group on the disk is vgtiny, and by the seat file other"),
+        ("disk:", "seed: x\ndisk:", "EFI system partition has the id .* and by the seat file"),
+    ],
+)
+def test_a_seat_file_that_names_another_disk_than_the_one_that_was_made_is_refused(
+    old: str, new: str, words: str, bench: Bench
+) -> None:
+    image = bench.new_image("private", "2")
+    seat_file(bench, old, new)
+    refused(bench, words, lambda: bench.replace("private", image))
+
+
+def test_a_host_that_the_boot_menu_does_not_know_is_refused(bench: Bench) -> None:
+    seat_file(bench, "host: private", "host: private\nhosts: [private, work]")
+    profile = bench.project.profiles / "work.yaml"
+    profile.write_text(profile.read_text().replace("role: container", "role: host"))
+    put_image(bench.project, "work", "2", bench.key, bootable=True)
+    image = bench.image("work")
+    refused(bench, "no entry for work", lambda: bench.replace("work", image))
+
+
+def test_only_environments_can_be_removed_and_none_that_the_boot_menu_starts(bench: Bench) -> None:
+    refused(bench, "swap is no environment", lambda: change(bench, "remove", "swap"))
+    bench.replace("work", bench.new_image("work", "2"))
+    refused(bench, "work.previous is no environ", lambda: change(bench, "remove", "work.previous"))
+    profile = bench.project.profiles / "work.yaml"  # the seat file alone has another host now
+    profile.write_text(profile.read_text().replace("role: container", "role: host"))
+    seat_file(bench, "host: private", "host: work")
+    refused(bench, "the boot menu starts it", lambda: change(bench, "remove", "private"))
+
+
+def test_a_volume_in_many_pieces_is_given_up_like_any_other(bench: Bench) -> None:
+    image = bench.new_image("work", "2")
+    bench.replace("work", image)
+    with bench.opened() as disk:
+        group, pieces = disk.metadata.group, []
+        for run in lvmcommit.free_runs(group):
+            pieces += [Segment(n, 1) for n in range(run.first, run.first + run.count, 2)]
+        whole = disk.volume("work.previous").segments
+        # as after hundreds of changes of a host's files: its first pieces, and many of one extent each
+        many = [Segment(whole[0].first, 6)] + pieces[:10] * 40
+        first = replace(disk.volume("work.previous"), segments=tuple(many))
+        others = tuple(first if v.name == first.name else v for v in group.volumes)
+        disk.metadata.group = replace(group, volumes=others)
+        heads = head_of(disk, "work.previous")
+        assert heads == [Segment(whole[0].first, 4)]
+        disk.journal.append("run", "env", "switching", wipe=[[s.first, s.count] for s in heads])
+
+
+def test_consent_to_lose_one_unfinished_seat_is_no_consent_to_lose_another(bench: Bench) -> None:
+    def found(head: bytes) -> Found:
+        with bench.disk.open("r+b") as f:
+            f.truncate(0)
+            f.truncate(bench.size)
+            f.write(head)
+        with bench.medium() as medium:
+            return look(medium, bench.size, bench.tools)
+
+    one, two, empty = found(target.mark("one")), found(target.mark("two")), found(b"")
+    assert len({one.id, two.id, empty.id}) == 3
+    with pytest.raises(InputError, match="is not empty:\n  seat one, not completely written") as caught:
+        refuse_content(one, bench.plan(), wipe=two.id)
+    assert "--read-all" not in (caught.value.hint or "")
