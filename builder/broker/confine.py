@@ -80,6 +80,10 @@ RULES = (
     # and size:
     Rule(WHOLE, 0x5609, errno.EPERM),  # VT_RESIZE
     Rule(WHOLE, 0x560A, errno.EPERM),  # VT_RESIZEX
+    # The broker opens the terminal that is shown, to turn its keyboard off and to leave it. The owner could
+    # keep it out, as it is no administrator (tty_reopen in tty_io.c), or load another line discipline:
+    Rule(WHOLE, 0x540C, 0),  # TIOCEXCL, which programs ask for their serial ports as well
+    Rule(WHOLE, 0x5423, errno.EPERM),  # TIOCSETD
 )
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 ACTIVE = "/sys/class/tty/tty0/active"
 CONSOLE = "/dev/tty0"
 TURN = "/run/seatsmith/turn"
-VT_ACTIVATE = 0x5606  # linux/vt.h
+VT_GETMODE, VT_ACTIVATE = 0x5601, 0x5606  # linux/vt.h
 KDSKBMODE, K_OFF = 0x4B45, 4  # linux/kd.h
 TIOCGDEV = 0x80045432  # asm-generic/ioctls.h: which terminal /dev/tty0 was when it was opened
 
@@ -53,6 +53,9 @@ class ActiveTerminal:
         where = bytearray(4)
         fcntl.ioctl(fd, TIOCGDEV, where)
         if where[0] == self.vt:  # else another one is shown by now
+            # The kernel tells of a switch before it is done, and at the end turns the keyboard on where the
+            # process that set the terminal's mode is dead (complete_change_console, vt_ioctl.c). This waits.
+            fcntl.ioctl(fd, VT_GETMODE, bytearray(8))
             fcntl.ioctl(fd, KDSKBMODE, K_OFF)
 
     def starting(self) -> bool:

@@ -93,14 +93,15 @@ def test_no_terminal_changes_settings_that_all_share_and_each_may_read_them_and_
     assert {said[f"{request} {shape}"] for request in own for shape in shapes} == {NOT_A_CARD}
 
 
-def test_a_terminal_may_show_itself_and_no_other_and_its_console_hears_no_keys() -> None:
+def test_a_terminal_shows_itself_alone_and_its_console_hears_no_keys_and_nobody_is_kept_out() -> None:
     script = """
 import ctypes, fcntl, os
 from builder.broker.confine import confine
 ctypes.CDLL(None).prctl(38, 1, 0, 0, 0)
 confine(8)
 file = os.open(os.devnull, os.O_RDONLY)
-for request, argument in ((0x5606, 8), (0x5606, 7), (0x560F, 8), (0x4B45, 4), (0x4B45, 1), (0x4B45, 3)):
+for request, argument in ((0x5606, 8), (0x5606, 7), (0x560F, 8), (0x4B45, 4), (0x4B45, 1), (0x4B45, 3),
+    (0x540C, 0), (0x5423, 0), (0x5424, 0)):  # TIOCEXCL, TIOCSETD, TIOCGETD
     try:
         print(fcntl.ioctl(file, request, argument))
     except OSError as e:
@@ -109,7 +110,7 @@ for request, argument in ((0x5606, 8), (0x5606, 7), (0x560F, 8), (0x4B45, 4), (0
     words = [sys.executable, "-c", script]
     said = subprocess.run(words, capture_output=True, text=True, cwd=ROOT, check=True).stdout.splitlines()
     reaches, refused, obeyed = os.strerror(errno.ENOTTY), os.strerror(errno.EPERM), "0"
-    assert said == [reaches, refused, refused, reaches, obeyed, obeyed]
+    assert said == [reaches, refused, refused, reaches, obeyed, obeyed, obeyed, refused, reaches]
 
 
 @pytest.mark.parametrize("bit", [bit for bit in range(32) if bit != 30 and bit > 7])

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from builder.broker import real, sdnotify
+from builder.broker import terminal as terminals
 from builder.broker.real import HEADER, MAGIC, MASK, message_properties
 from builder.broker.shapes import Shape
 from builder.broker.terminal import ActiveTerminal
@@ -82,6 +83,27 @@ def test_a_terminal_that_cannot_be_asked_for_stops_nothing(tmp_path: Path) -> No
     terminal.console = str(active)
     terminal.activate(8)
     terminal.keys_off()
+    os.close(terminal.fd)
+
+
+def test_the_keyboard_of_a_console_is_turned_off_when_the_kernel_is_done_with_the_switch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    active, shown, asked = tmp_path / "active", 8, []
+    active.write_text("tty8\n")
+
+    def ioctl(fd: int, request: int, argument: bytearray | int) -> None:
+        asked.append(request)
+        if request == 0x80045432 and isinstance(argument, bytearray):  # TIOCGDEV
+            argument[:2] = bytes([shown, 4])
+
+    monkeypatch.setattr(terminals.fcntl, "ioctl", ioctl)
+    terminal = ActiveTerminal(str(active), console=str(active))
+    terminal.keys_off()
+    assert asked == [0x80045432, 0x5601, 0x4B45], "VT_GETMODE waits for the console's lock"
+    shown = 9
+    terminal.keys_off()
+    assert asked[3:] == [0x80045432], "another one is shown by now"
     os.close(terminal.fd)
 
 

@@ -9,6 +9,7 @@ import errno
 import fcntl
 import os
 import select
+import signal
 import struct
 import termios
 import time
@@ -17,16 +18,18 @@ from collections.abc import Callable
 from .calls import Context, Node, Notes, Refused
 from .nodes import fixed, opened, terminal, use, with_fd
 
-VT_GETSTATE, VT_ACTIVATE, VT_WAITACTIVE = 0x5603, 0x5606, 0x5607
+VT_SETMODE, VT_GETSTATE, VT_ACTIVATE, VT_WAITACTIVE = 0x5602, 0x5603, 0x5606, 0x5607
+VT_PROCESS = 1
 VT_LOCKSWITCH, VT_UNLOCKSWITCH = 0x560B, 0x560C
 KDGKBENT, KDSKBENT = 0x4B46, 0x4B47
 GIO_CMAP, PIO_CMAP, KDGKBDIACRUC, KDSKBDIACRUC = 0x4B70, 0x4B71, 0x4BFA, 0x4BFB
 VT_RESIZE = 0x5609
 KDGKBMODE, KDSKBMODE, K_UNICODE = 0x4B44, 0x4B45, 3
-TIOCSTI, TIOCLINUX, TIOCSCTTY = 0x5412, 0x541C, 0x540E
+TIOCSTI, TIOCLINUX, TIOCSCTTY, TIOCEXCL = 0x5412, 0x541C, 0x540E, 0x540C
 TIOCL_SETSEL, TIOCL_PASTESEL, TIOCL_GETSHIFTSTATE = 2, 3, 6
 SELECTION = struct.Struct("=B5H")  # the subcode, then struct tiocl_selection, unaligned
 STATE = struct.Struct("=3H")
+MODE = struct.Struct("=2b3h")  # struct vt_mode
 ENTRY = struct.Struct("=BBH")  # struct kbentry: table, key, what it gives
 COLOURS = struct.Struct("=48B")  # three for each of 16
 ACCENTS = struct.Struct("=I768I")  # struct kbdiacrsuc: how many, then 256 times three letters
@@ -55,7 +58,11 @@ def own(context: Context) -> int:
 
 
 def heard_in_front(context: Context) -> int:
-    """The environment's own terminal, brought to the front, with the keyboard turned on for its console."""
+    """The environment's own terminal, brought to the front, with the keyboard turned on for its console.
+
+    Nobody else may open it to turn that off; and it has the mode of a process that is dead, for which the
+    kernel turns the keyboard on itself, at the end of the switch.
+    """
     fd, number = own(context), SPARE if context.host else context.own_vt
     mode = termios.tcgetattr(fd)
     mode[3] &= ~(termios.ICANON | termios.ECHO | termios.ISIG)
@@ -63,6 +70,8 @@ def heard_in_front(context: Context) -> int:
     keyboard = bytearray(4)
     fcntl.ioctl(fd, KDGKBMODE, keyboard)
     atexit.register(fcntl.ioctl, fd, KDSKBMODE, keyboard[0])
+    fcntl.ioctl(fd, TIOCEXCL)
+    die_with_mode(fd)
     for request, argument in ((KDSKBMODE, K_UNICODE), (VT_ACTIVATE, number)):
         fcntl.ioctl(fd, request, argument)
     deadline = time.monotonic() + 8
@@ -71,6 +80,16 @@ def heard_in_front(context: Context) -> int:
             raise OSError(errno.EAGAIN, "it does not come to the front")
         time.sleep(0.1)
     return fd
+
+
+def die_with_mode(fd: int) -> None:
+    """Set the terminal's mode in a process that ends (VT_SETMODE: it would be asked whether it lets go)."""
+    process = os.fork()
+    if process == 0:
+        with contextlib.suppress(OSError):
+            fcntl.ioctl(fd, VT_SETMODE, MODE.pack(VT_PROCESS, 0, signal.SIGUSR1, signal.SIGUSR2, 0))
+        os._exit(0)
+    os.waitpid(process, 0)
 
 
 # --- the host's text console
