@@ -16,7 +16,7 @@ from .shapes import Shape
 
 BATCH = 64 * EVENT.size
 OURS = "seatsmith/"  # how the physical location of our own virtual devices begins
-EVIOCSMASK, EVIOCGABS = 0x40104593, 0x80184540  # linux/input.h
+EVIOCSMASK, EVIOCGRAB, EVIOCGABS = 0x40104593, 0x40044590, 0x80184540  # linux/input.h
 MASK = struct.Struct("@IIQ")  # struct input_mask; the mask of type EV_SYN is that of the types
 ALL = (1 << 32) - 1
 TYPES_SIZE, KEYS_SIZE = 8, 96  # bytes; the kernel takes whole longs alone, and KEY_CNT is 0x300
@@ -113,6 +113,13 @@ class Devices:
 
     def deafen(self, fd: int, *, deaf: bool) -> None:
         deafen(fd, deaf=deaf, but=HEARD)
+
+    def grab(self, fd: int, *, grabbed: bool) -> None:
+        try:
+            fcntl.ioctl(fd, EVIOCGRAB, int(grabbed))
+        except OSError as e:
+            if e.errno not in (errno.EBUSY, errno.EINVAL):  # who else has it keeps it from consoles, too
+                raise
 
     def slot(self, fd: int) -> int:
         axis = bytearray(AXIS.size)

@@ -56,6 +56,12 @@ class Devices(Protocol):
         Raises OSError where the device is gone.
         """
 
+    def grab(self, fd: int, *, grabbed: bool) -> None:
+        """Whether the kernel tells nobody but us what the device says, its own console not either.
+
+        Raises OSError where the device is gone.
+        """
+
     def slot(self, fd: int) -> int:
         """The multi-touch slot that the next contact is said to be of, if nothing else is said."""
 
@@ -81,7 +87,7 @@ class Broker:
         self.first_words = FirstWords(clones.write)
         self.asking = Asking()
         self.shown = terminal.vt
-        self.leaving = False
+        self.leaving = self.grabbed = False
         self.known: dict[str, Routes] = {}
         """Real devices that are passed on, by node."""
         self.open: dict[str, int] = {}
@@ -143,8 +149,10 @@ class Broker:
         self.asking.leave(before, self.shown)
         if self.router.active is None or self.asking.asked_for(self.shown):
             self.asking.admit()
+            self.grab_all(grabbed=False)
             self.enter()
             return
+        self.grab_all(grabbed=True)
         self.asking.hold_back(before)
         self.terminal.keys_off()
         self.first_words.enter(None)
@@ -190,6 +198,20 @@ class Broker:
     def hear_all(self) -> None:
         for node in list(self.open):
             self.hear(node)
+
+    def grab_all(self, *, grabbed: bool) -> None:
+        """Who came by itself hears nothing past us: its console's keyboard may be on, and we may be kept
+        from opening its terminal. Else a grab would be in the way of desktops that hear the real devices."""
+        nodes = list(self.open) if grabbed or self.grabbed else []
+        self.grabbed = grabbed
+        for node in nodes:
+            self.grab(node)
+
+    def grab(self, node: str) -> None:
+        try:
+            self.devices.grab(self.open[node], grabbed=self.grabbed)
+        except OSError as e:
+            self.gone(node, e)
 
     def follow(self, environment: str | None) -> None:
         """Hear for a while whether the environment opens its devices."""
@@ -289,6 +311,8 @@ class Broker:
         self.known[node], self.open[node], self.readers[fd] = routes, fd, node
         self.poll.register(fd, select.EPOLLIN)
         self.deafen(node)
+        if self.grabbed and node in self.open:
+            self.grab(node)
         if self.router.active is not None and node in self.open:
             self.hear(node)
 

@@ -4,10 +4,12 @@ import contextlib
 import fcntl
 import os
 import select
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
 
 ACTIVE = "/sys/class/tty/tty0/active"
 CONSOLE = "/dev/tty0"
+PATIENCE = 0.5  # seconds; to open a terminal takes none
 TURN = "/run/seatsmith/turn"
 VT_GETMODE, VT_ACTIVATE = 0x5601, 0x5606  # linux/vt.h
 KDSKBMODE, K_OFF = 0x4B45, 4  # linux/kd.h
@@ -71,13 +73,33 @@ class ActiveTerminal:
         return False
 
     def ask(self, what: Callable[[int], object]) -> None:
-        """Ask something of the terminal that is shown; what the kernel refuses is not done."""
-        with contextlib.suppress(OSError):
+        """Ask something of the terminal that is shown; what the kernel refuses is not done.
+
+        Nor is what its owner holds up: while a hang-up waits for somebody who reads into memory that never
+        comes, of FUSE say, whoever opens the terminal waits for the hang-up (tty_lock in tty_io.c).
+        """
+        with contextlib.suppress(OSError), at_most(PATIENCE):
             fd = os.open(self.console, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
             try:
                 what(fd)
             finally:
                 os.close(fd)
+
+
+@contextlib.contextmanager
+def at_most(seconds: float) -> Iterator[None]:
+    """Raises TimeoutError in what waits longer, and can be interrupted by a signal."""
+
+    def late(number: int, frame: object) -> None:
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def number(active: bytes) -> int:

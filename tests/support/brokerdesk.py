@@ -133,6 +133,7 @@ class FakeDevices:
     ends: dict[str, socket.socket] = field(default_factory=dict)
     nodes: dict[int, str] = field(default_factory=dict)
     deaf: dict[str, bool] = field(default_factory=dict)
+    grabbed: set[str] = field(default_factory=set)
 
     def is_wanted(self, node: str) -> bool:
         return node in self.shapes
@@ -150,6 +151,9 @@ class FakeDevices:
 
     def deafen(self, fd: int, *, deaf: bool) -> None:
         self.deaf[self.nodes[fd]] = deaf
+
+    def grab(self, fd: int, *, grabbed: bool) -> None:
+        (self.grabbed.add if grabbed else self.grabbed.discard)(self.nodes[fd])
 
     def slot(self, fd: int) -> int:
         return self.shapes[self.nodes[fd]].axes[ABS_MT_SLOT][0]

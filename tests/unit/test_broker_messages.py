@@ -1,10 +1,13 @@
 """Does the broker understand what the kernel, udev and systemd tell it, and they what it tells them?"""
 
+import contextlib
 import ctypes
+import errno
 import os
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -63,6 +66,20 @@ def test_masks_of_events_are_whole_longs_as_the_kernel_asks(
     assert asked == [(0x40104593, 1, 96, keys), (0x40104593, 0, ctypes.sizeof(ctypes.c_long), types)]
 
 
+@pytest.mark.parametrize("error", [errno.EBUSY, errno.EINVAL, errno.ENODEV])
+def test_a_device_that_another_program_has_grabbed_is_left_to_it(
+    error: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ioctl(fd: int, request: int, argument: int) -> None:
+        assert (request, argument) == (0x40044590, 1)  # _IOW('E', 0x90, int)
+        raise OSError(error, os.strerror(error))
+
+    monkeypatch.setattr(real.fcntl, "ioctl", ioctl)
+    gone = pytest.raises(OSError) if error == errno.ENODEV else contextlib.nullcontext()
+    with gone:
+        real.Devices(lambda node: Shape({}, {})).grab(3, grabbed=True)
+
+
 def test_a_change_of_the_terminal_is_seen_once(tmp_path: Path) -> None:
     active = tmp_path / "active"
     active.write_text("tty7\n")
@@ -104,6 +121,21 @@ def test_the_keyboard_of_a_console_is_turned_off_when_the_kernel_is_done_with_th
     shown = 9
     terminal.keys_off()
     assert asked[3:] == [0x80045432], "another one is shown by now"
+    os.close(terminal.fd)
+
+
+def test_a_terminal_whose_owner_holds_up_who_opens_it_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    active, console = tmp_path / "active", tmp_path / "console"
+    active.write_text("tty7\n")
+    os.mkfifo(console)
+    terminal = ActiveTerminal(str(active), console=str(console))
+    # to open a FIFO for reading alone waits, as it does for such a terminal
+    monkeypatch.setattr(terminals.os, "O_RDWR", os.O_RDONLY)
+    started = time.monotonic()
+    terminal.activate(8)
+    assert terminals.PATIENCE <= time.monotonic() - started < 5
     os.close(terminal.fd)
 
 

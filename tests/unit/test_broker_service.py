@@ -170,6 +170,22 @@ def test_who_comes_to_the_front_by_itself_is_told_nothing_and_sent_back(desk: De
     assert desk.maker.read("work/keyboard") == [], "it may be slow to go"
 
 
+def test_the_kernel_tells_nobody_else_what_is_typed_at_who_came_by_itself(desk: Desk) -> None:
+    desk.switch(HOST)
+    assert desk.devices.grabbed == set()
+    desk.comes(WORK)
+    desk.plug("mouse", MOUSE)
+    assert desk.devices.grabbed == {"board", "mouse"}
+    desk.comes(GUEST)
+    assert desk.devices.grabbed == {"board", "mouse"}, "who came by itself as well"
+    desk.comes(HOST)
+    assert desk.devices.grabbed == set()
+    desk.comes(WORK)
+    desk.says("board", Event(EV_KEY, CONTROL, 1), Event(EV_KEY, ALT, 1), Event(EV_KEY, F8, 1))
+    desk.turn()
+    assert desk.devices.grabbed == set(), "somebody asked for it"
+
+
 def test_who_starts_no_display_server_is_sent_back_all_the_same(desk: Desk) -> None:
     desk.switch(HOST)
     desk.comes(WORK)
