@@ -141,7 +141,8 @@ def env_command(
     hostname = read_hostnames(hostnames, [name]).get(name)
     hashes = read_for_all(passwords, {name: profiles[name]}, tools).get(name, {})
     roots = [h for h in at_rest(disk, name, digests_for(plan, profiles, name)) if h != running]
-    with busy(project, identity), changing(identity, [name, *roots], tools) as medium:
+    boot = name in hosts(plan)
+    with busy(project, identity), changing(identity, [name, *roots], tools, boot=boot) as medium:
         disk = open_seat(medium, identity.size)
         pending = disk.journal.unfinished
         if new and name in disk.names and not (pending and disk.tags(name).get("run") == pending.id):

@@ -52,7 +52,7 @@ def change_command(
     check_identity(identity, pinned=plan.serial, expected=serial)
     with contextlib.ExitStack() as stack:
         stack.enter_context(busy(project, identity))
-        medium = stack.enter_context(changing(identity, [name, *roots], tools))
+        medium = stack.enter_context(changing(identity, [name, *roots], tools, boot=name in hosts(plan)))
         disk = open_seat(medium, identity.size)
         found = Found(identity.path, identity.size)
         confirm(seat, identity, found, yes=yes, serial=serial, what=WHAT[verb].format(name=name))

@@ -7,6 +7,7 @@ what has their names. All data goes the same way, to the whole disk.
 """
 
 import contextlib
+import errno
 import fcntl
 import os
 import time
@@ -24,40 +25,72 @@ from builder.volume.medium import Medium
 
 LOCKS = Path("/run/lock/lvm")  # where lvm2 locks: global/locking_dir of lvm.conf(5)
 BLOCK = Path("/sys/class/block")
+DEV = Path("/dev")
+SYSFS_SECTOR = 512  # whatever the disk's sectors are (kernel: block/partitions/core.c)
 PATIENCE = 15.0  # seconds that a volume may take to be closed after its container has stopped
 
 
 @contextlib.contextmanager
-def changing(identity: Identity, names: Sequence[str], tools: Tools) -> Iterator[Medium]:
-    """A medium for a change of the environments ``names``. Raises BusyError where they are in use."""
+def changing(
+    identity: Identity, names: Sequence[str], tools: Tools, *, boot: bool = False
+) -> Iterator[Medium]:
+    """A medium for a change of the environments ``names``, and with ``boot`` of the EFI system partition.
+
+    Raises BusyError where they are in use.
+    """
     if not identity.target.is_device or not mapped(identity):
         with targets.held(identity.target) as fd, medium_of(identity, fd) as medium:
             yield medium
         return
-    try:
-        fd = os.open(identity.path, os.O_RDWR | os.O_CLOEXEC)
-    except OSError as e:
-        raise MachineError(f"cannot open {identity.path} for writing: {e.strerror}") from e
-    try:
+    with contextlib.ExitStack() as stack:
+        fd = opened(identity.path, os.O_RDWR)
+        stack.callback(os.close, fd)
         os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)  # lvm2 writes past our cache
         medium = medium_of(identity, fd)
-        group = open_seat(medium, identity.size).metadata.name
+        disk = open_seat(medium, identity.size)
+        group = disk.metadata.name
+        if boot:
+            stack.enter_context(kept_unmounted(identity, disk.esp.start))
         own = [name + end for name in names for end in ("", NEW, PREVIOUS)]
         active = [name for name in own if mapper_device(group, name)]
         for name in active:
             wait_until_closed(group, name)
-        for name in active:
-            tools.run(["lvchange", "--activate", "n", f"{group}/{name}"])
         try:
+            for name in active:
+                tools.run(["lvchange", "--activate", "n", f"{group}/{name}"])
             with locked(group), medium:
                 yield medium
         except BaseException:
-            with contextlib.suppress(SeatsmithError):  # the first error is the one to be told
-                activate(medium, identity.size, own, tools)
+            for name in own:  # the first error is the one to be told
+                with contextlib.suppress(SeatsmithError):
+                    activate(medium, identity.size, [name], tools)
             raise
         activate(medium, identity.size, own, tools)
-    finally:
-        os.close(fd)
+
+
+def opened(path: Path, flags: int) -> int:
+    """Raises BusyError where a device is to be ours alone, and is mounted or otherwise held."""
+    try:
+        return os.open(path, flags | os.O_CLOEXEC)
+    except OSError as e:
+        if e.errno == errno.EBUSY:
+            raise BusyError(f"{path} is in use", hint=f"if it is mounted: umount {path}") from e
+        raise MachineError(f"cannot open {path} for writing: {e.strerror}") from e
+
+
+@contextlib.contextmanager
+def kept_unmounted(identity: Identity, start: int) -> Iterator[None]:
+    """Hold the partition at byte ``start``, so that it is not mounted, and nobody mounts it meanwhile.
+
+    A mounted FAT has parts of itself in memory, and would write them over what we have changed below it.
+    """
+    disk = BLOCK / identity.path.resolve().name
+    places = [p.parent for p in disk.glob("*/start") if int(read_text(p) or 0) * SYSFS_SECTOR == start]
+    with contextlib.ExitStack() as stack:
+        for place in places:
+            fd = opened(DEV / place.name, os.O_RDONLY | os.O_EXCL)
+            stack.callback(os.close, fd)
+        yield
 
 
 def medium_of(identity: Identity, fd: int) -> Medium:
