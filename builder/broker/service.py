@@ -200,8 +200,8 @@ class Broker:
             self.hear(node)
 
     def grab_all(self, *, grabbed: bool) -> None:
-        """Who came by itself hears nothing past us: its console's keyboard may be on, and we may be kept
-        from opening its terminal. Else a grab would be in the way of desktops that hear the real devices."""
+        """Who came by itself hears nothing past us: its console's keyboard may be on, and it may be that we
+        cannot open its terminal. Else a grab would be in the way of desktops that hear real devices."""
         nodes = list(self.open) if grabbed or self.grabbed else []
         self.grabbed = grabbed
         for node in nodes:
