@@ -12,6 +12,7 @@ from builder.render.strict import cable, render_strict
 from builder.render.templates import render_tree, template_root
 
 SOUND = "/run/pulse-shared"
+STRICT_SOUND = "/run/seatsmith/sound"
 TUN = "/dev/net/tun"
 
 
@@ -56,8 +57,11 @@ def render_host_bundle(
 
 
 def with_sound(profile: Profile, access: DeviceAccess) -> DeviceAccess:
-    """The directory of the socket; where the host does not trust the container one of its own, read-only."""
+    """The directory of the socket; where the host does not trust the container one of its own, read-only.
+
+    What is above that is root's: nspawn follows links, and the sound server's user could put one there.
+    """
     bind = Bind(SOUND)
     if profile.isolation is Isolation.STRICT:
-        bind = Bind(f"{SOUND}/{profile.machine}", SOUND, read_only=True, mapped=True)
+        bind = Bind(f"{STRICT_SOUND}/{profile.machine}", SOUND, read_only=True, mapped=True)
     return replace(access, binds=(*access.binds, bind))

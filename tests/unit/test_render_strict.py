@@ -200,9 +200,12 @@ def test_extra_devices_are_made_bound_and_allowed(tmp_path: Path) -> None:
 
 def test_the_sound_servers_directory_is_its_own_read_only_and_keeps_its_owner(tmp_path: Path) -> None:
     text = (bundle(tmp_path) / "etc/systemd/nspawn/work.nspawn").read_text()
-    assert "BindReadOnly=/run/pulse-shared/work:/run/pulse-shared:idmap\n" in text
-    rules = [path.read_text() for path in (tmp_path / "etc/tmpfiles.d").iterdir()]
-    assert any("d /run/pulse-shared/work 0700 user user" in text for text in rules)
+    assert "BindReadOnly=/run/seatsmith/sound/work:/run/pulse-shared:idmap\n" in text
+    rules = "\n".join(path.read_text() for path in sorted((tmp_path / "etc/tmpfiles.d").iterdir()))
+    assert "d /run/seatsmith/sound/work 0700 user user" in rules
+    # whoever owned a directory above it could put a link to any directory of the host in its place
+    for above in ("/run/seatsmith", "/run/seatsmith/sound"):
+        assert re.search(rf"^d +{above} +0755 root root -$", rules, re.MULTILINE), above
 
 
 @pytest.mark.parametrize("microphone", [False, True])
