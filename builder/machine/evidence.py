@@ -13,6 +13,7 @@ from builder.machine.errors import GuestError
 from builder.report.record import CHECKS, PICTURES, SOUNDS, CheckRecord, Picture, Sound
 
 EXCERPT = 40  # lines of the journal that a passed check shows
+JOURNALS = "/var/lib/machines/*/var/log/journal"
 PATIENCE = 10.0  # seconds for the agent to show that it can be asked for more
 
 
@@ -81,9 +82,11 @@ class Evidence:
     def excerpt(self) -> None:
         """What the host and its containers logged while the check ran."""
         seconds = time.monotonic() - self.began + 1
-        journal = f"journalctl --merge --no-pager -o short -n {EXCERPT} --since=-{seconds:.0f}s"
+        journal = f"journalctl --no-pager -o short -n {EXCERPT} --since=-{seconds:.0f}s"
+        theirs = f'for place in {JOURNALS}; do [ ! -d "$place" ] || {journal} --directory="$place"; done'
         with contextlib.suppress(GuestError):
-            self.record.logs["journal meanwhile"] = self.seat.host.shell.run(journal, timeout=20).output
+            found = self.seat.host.shell.run(f"{journal}; {theirs}", timeout=20)
+            self.record.logs["journal meanwhile"] = found.output
 
     def collect_logs(self) -> None:
         """What host and containers logged last, and the serial log."""

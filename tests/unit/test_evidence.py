@@ -103,3 +103,4 @@ def test_a_passed_check_has_what_was_logged_while_it_ran(screen: Screen, tmp_pat
     evidence.excerpt()
     assert evidence.record.logs == {"journal meanwhile": "work kernel: a keyboard"}
     assert "--since=-1s" in asked[0]
+    assert "--directory" in asked[0], "strict containers link no journal on the host"

@@ -240,6 +240,11 @@ def test_without_sound_it_is_given_none(tmp_path: Path) -> None:
     assert "pipewire" not in text
 
 
+def test_nspawn_makes_nothing_where_the_containers_own_links_may_lead(tmp_path: Path) -> None:
+    unit = bundle(tmp_path) / "etc/systemd/system/systemd-nspawn@work.service.d/50-seatsmith.conf"
+    assert re.findall(r"--link-journal=(\S+)", unit.read_text()) == ["no"]
+
+
 def test_a_shared_container_has_nothing_of_all_this(tmp_path: Path) -> None:
     render_host_bundle(shared(), tmp_path, host_user="user")
     text = picture(tmp_path)
