@@ -13,6 +13,7 @@ from builder import ui
 from builder.errors import InputError, MachineError
 from builder.files import no_space_named, scratch_directory, sync_directory
 from builder.profile import Profile
+from builder.seat.edges import EDGE, edges
 from builder.seat.images import Image
 from builder.seat.overlay import KEYFILE_SIZE, KEYFILES, esp_files, hosts, render_overlay
 from builder.seat.plan import Environment, Kind, Plan
@@ -27,7 +28,6 @@ from builder.volume.target import Target
 from builder.volume.xts import Range, Written, checksum
 
 COPY = 1 << 20
-EDGE = 1 << 20  # at both ends of a disk: where partition tables are
 
 
 class Erase(StrEnum):
@@ -205,8 +205,7 @@ class Writer:
             self.mark()
             return Erase.DISCARD
         self.mark()  # first, and left in place until the partition table's last sector replaces it
-        pv = self.plan.pv.start
-        for at, end in ((self.target.sector, EDGE), (pv, pv + EDGE), (size - EDGE, size)):
+        for at, end in edges(self.plan, size, self.target.sector):
             self.medium.write(at, bytes(end - at))
         self.medium.sync()
         if erase in (Erase.AUTO, Erase.DISCARD):
