@@ -18,6 +18,7 @@ from builder.provision.apply import (
     refuse_content,
     refuse_for_tests,
     refuse_images,
+    refuse_same_group,
 )
 from builder.provision.found import Found, look
 from builder.provision.hostroots import at_rest
@@ -71,6 +72,7 @@ def apply_command(
     check_identity(identity, pinned=plan.serial, expected=serial)
     refuse_running_system(identity)
     refuse_for_tests(identity, tests=tests)
+    refuse_same_group(identity, plan)
     trusted = keys or [project.root / "ci/keys"]
     names = [e.name for e in plan.environments]
     named = read_hostnames(hostnames, names)

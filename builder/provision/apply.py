@@ -69,6 +69,20 @@ def refuse_for_tests(identity: Identity, *, tests: bool) -> None:
         )
 
 
+def refuse_same_group(identity: Identity, plan: Plan) -> None:
+    """Raise InputError where another disk of this machine has a volume group of the name that ours gets.
+
+    Started with both, lvm2 takes either; where it is the same seat, also all ids are the same.
+    """
+    others = targets.group_elsewhere(identity.path, plan.group.name) if identity.target.is_device else []
+    if others:
+        where = " and ".join(map(str, others))
+        raise InputError(
+            f"the volume group {plan.group.name} is on another disk of this machine, too ({where})",
+            hint="take that disk out, or write another `vg:` (and `seed:`, for this seat) in the seat file",
+        )
+
+
 def refuse_content(found: Found, plan: Plan, *, wipe: str | None) -> None:
     """Raise InputError for a disk that holds something whose loss was not agreed to by its id."""
     if found.empty or found.unfinished == plan.seat:

@@ -6,7 +6,7 @@ from typing import Any
 
 from builder.errors import InputError
 from builder.provision.agree import disagreements
-from builder.provision.apply import image_id
+from builder.provision.apply import image_id, refuse_same_group
 from builder.provision.found import Found
 from builder.provision.identity import Identity
 from builder.provision.seatdisk import NEW, PREVIOUS, SeatDisk
@@ -75,6 +75,10 @@ def of_apply(plan: Plan, identity: Identity, found: Found) -> Forecast:
             f"{size_text(plan.disk_size - identity.size)} are missing"
         )
         return forecast
+    try:
+        refuse_same_group(identity, plan)
+    except InputError as e:
+        forecast.obstacles.append(f"{e.message}; {e.hint}")
     forecast.ranges += [
         Range(f"{what} ({which})" if which else what, "written", offset, size)
         for what, which, offset, size in rows(plan)

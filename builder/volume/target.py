@@ -195,13 +195,15 @@ def findings(tools: Tools, target: Target, *, group: str) -> list[Finding]:
         if not found:
             found += unknown_data(target)
     if target.is_device:
-        own = target.path.resolve().name
-        found += [
-            Finding(f"a volume group {group}", f"on another disk (/dev/{name})")
-            for name in other_devices(own)
-            if group_at(Path("/dev", name), 0) == group
-        ]
+        elsewhere = group_elsewhere(target.path, group)
+        found += [Finding(f"a volume group {group}", f"on another disk ({path})") for path in elsewhere]
     return found
+
+
+def group_elsewhere(path: Path, group: str) -> list[Path]:
+    """The devices beside a disk and its partitions that hold a volume group of this name."""
+    places = [Path("/dev", name) for name in other_devices(path.resolve().name)]
+    return [place for place in places if group_at(place, 0) == group]
 
 
 def unknown_data(target: Target) -> Iterator[Finding]:

@@ -1,20 +1,25 @@
 """Is what would leave a seat that does not start, or cannot be finished, refused before anything changes?"""
 
 import hashlib
+import os
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from builder.errors import InputError
-from builder.provision.apply import refuse_content
+from builder.provision.apply import refuse_content, refuse_same_group
 from builder.provision.bootfiles import BootFiles, kernel_of
+from builder.provision.forecast import of_apply
 from builder.provision.found import Found, look
+from builder.provision.identity import identify
 from builder.provision.seatdisk import SeatDisk
 from builder.provision.space import head_of
 from builder.volume import lvmcommit, target
 from builder.volume.lvm import Segment
 from tests.integration.provision.test_replace import change
+from tests.support import lvm2
 from tests.support.provisioned import Bench
 from tests.support.tinyseat import put_image
 
@@ -117,3 +122,20 @@ def test_consent_to_lose_one_unfinished_seat_is_no_consent_to_lose_another(bench
     with pytest.raises(InputError, match="is not empty:\n  seat one, not completely written") as caught:
         refuse_content(one, bench.plan(), wipe=two.id)
     assert "--read-all" not in (caught.value.hint or "")
+
+
+def test_a_volume_group_of_the_same_name_on_another_disk_is_refused(bench: Bench, tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.write_bytes(bytes(4096))
+    os.truncate(empty, bench.size)
+    with bench.opened() as disk:
+        start, size = disk.pv.start, disk.pv.size
+    with (
+        lvm2.loop_device(bench.tools, bench.disk, start, size) as has_it,
+        lvm2.loop_device(bench.tools, empty, 0, bench.size) as device,
+    ):
+        identity = identify(Path(device))
+        with pytest.raises(InputError, match=rf"vgtiny is on another disk .*\({has_it}\)"):
+            refuse_same_group(identity, bench.plan())
+        forecast = of_apply(bench.plan(), identity, Found(identity.path, identity.size))
+        assert [o for o in forecast.obstacles if "take that disk out" in o]
