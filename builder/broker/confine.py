@@ -1,9 +1,10 @@
 """Starts a program that may not ask the kernel for certain things, and nor may any that it starts.
 
-``python3 -m broker.confine VT PROGRAM [ARGUMENT …]`` becomes PROGRAM. For strict containers that is
+``python3 -m broker.confine VT TREE PROGRAM [ARGUMENT …]`` becomes PROGRAM. For strict containers that is
 systemd-nspawn, which can refuse whole system calls; what is refused here are requests of ioctl(2), by which
 a container that owns its terminal and its turn at the graphics card would learn of others. The rules are
-seccomp(2)'s, made by libseccomp, and hold for 32-bit programs, too.
+seccomp(2)'s, made by libseccomp, and hold for 32-bit programs, too. TREE is the container's root, in which
+no link may lead nspawn astray.
 """
 
 import ctypes
@@ -12,6 +13,7 @@ import os
 import platform
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 LIBRARY = "libseccomp.so.2"
 # seccomp.h of libseccomp: actions, attributes of a filter, ways to compare
@@ -23,6 +25,11 @@ OTHER_ABIS = {"x86_64": (b"x86", b"x32"), "aarch64": (b"arm",)}
 WRITES = 1 << 30  # _IOC_WRITE: the kernel reads the argument (asm-generic/ioctl.h)
 NUMBER = 0xFF  # _IOC_NR
 WHOLE = 0xFFFFFFFF
+
+
+# Where nspawn, as the host's root, makes directories, nodes and files by path before it enters the tree
+# (systemd 257): below a link it does so on the host, and writes into what the container has prepared there.
+MADE_BELOW = ("dev", "proc", "run", "sys", "tmp", "var")
 
 
 @dataclass(frozen=True)
@@ -143,11 +150,16 @@ def main(argv: list[str]) -> int:
     if platform.machine() not in OTHER_ABIS:
         print(f"nobody knows the system calls of {platform.machine()} here", file=sys.stderr)
         return 1
+    tree, program = Path(argv[2]), argv[3:]
+    for name in MADE_BELOW:
+        if (tree / name).is_symlink():
+            print(f"{program[0]} is not started, as /{name} is a link in {tree}: remove it", file=sys.stderr)
+            return 1
     try:
         confine(int(argv[1]))
-        os.execvp(argv[2], argv[2:])
+        os.execvp(program[0], program)
     except OSError as e:
-        print(f"{argv[2]} is not started, as it could not be confined: {e}", file=sys.stderr)
+        print(f"{program[0]} is not started, as it could not be confined: {e}", file=sys.stderr)
         return 1
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from builder.broker.confine import FIEMAP, RULES
+from builder.broker.confine import FIEMAP, RULES, main
 from builder.isolation.probe import drm
 
 ROOT = Path(__file__).parents[2]
@@ -123,11 +123,22 @@ def test_only_the_one_request_for_extents_is_let_through(bit: int) -> None:
 
 
 def test_a_program_is_not_started_where_the_filter_cannot_be_laid(tmp_path: Path) -> None:
-    program = (
-        "import builder.broker.confine as c; c.LIBRARY = 'nothing.so'; c.main(['', '8', 'touch', 'ran'])"
-    )
+    program = """
+import builder.broker.confine as c
+c.LIBRARY = "nothing.so"
+c.main(["", "8", ".", "touch", "ran"])
+"""
     words = [sys.executable, "-c", program]
     environment = {"PYTHONPATH": os.fspath(ROOT), "PATH": os.environ["PATH"]}
     result = subprocess.run(words, capture_output=True, text=True, env=environment, cwd=tmp_path)
     assert "touch is not started, as it could not be confined: nothing.so" in result.stderr
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("name", ["run", "dev", "var"])
+def test_a_container_is_not_started_where_a_link_would_lead_nspawn_out_of_its_tree(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / name).symlink_to("/nowhere")
+    assert main(["", "8", os.fspath(tmp_path), "nspawn", "--boot"]) == 1
+    assert f"nspawn is not started, as /{name} is a link in {tmp_path}: remove it" in capsys.readouterr().err
