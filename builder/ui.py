@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextvars import ContextVar
 from typing import Any, Protocol
 
+COMMANDS = frozenset(map(chr, (*range(32), *range(127, 160)))) - {"\n", "\t"}
+
 
 class Meter(Protocol):
     """Counts the work of one step; ``advance`` may be called from any thread."""
@@ -24,14 +26,15 @@ class Ui:
 
     def say(self, text: str) -> None:
         if not self.quiet:
-            print(text, file=sys.stderr, flush=True)
+            print(printable(text), file=sys.stderr, flush=True)
 
     def warn(self, text: str) -> None:
-        print(f"warning: {text}", file=sys.stderr, flush=True)
+        print(printable(f"warning: {text}"), file=sys.stderr, flush=True)
 
     def error(self, text: str, hint: str | None = None) -> None:
         with contextlib.suppress(OSError):  # a full disk behind stderr must not change the exit code
-            print(f"error: {text}" + (f"\nhint: {hint}" if hint else ""), file=sys.stderr, flush=True)
+            words = f"error: {text}" + (f"\nhint: {hint}" if hint else "")
+            print(printable(words), file=sys.stderr, flush=True)
 
     @contextlib.contextmanager
     def step(self, title: str, *, total: int | None = None, unit: str = "B") -> Iterator[Meter]:
@@ -75,18 +78,18 @@ class RichUi(Ui):
 
     def say(self, text: str) -> None:
         if not self.quiet:
-            self.console.print(text, markup=False)
+            self.console.print(printable(text), markup=False)
 
     def warn(self, text: str) -> None:
         self.console.print("warning:", style="bold yellow", end=" ")
-        self.console.print(text, markup=False)
+        self.console.print(printable(text), markup=False)
 
     def error(self, text: str, hint: str | None = None) -> None:
         self.console.print("error:", style="bold red", end=" ")
-        self.console.print(text, markup=False)
+        self.console.print(printable(text), markup=False)
         if hint:
             self.console.print("hint:", style="bold cyan", end=" ")
-            self.console.print(hint, markup=False)
+            self.console.print(printable(hint), markup=False)
 
     @contextlib.contextmanager
     def step(self, title: str, *, total: int | None = None, unit: str = "B") -> Iterator[Meter]:
@@ -110,7 +113,7 @@ class RichUi(Ui):
             ]
         from rich.markup import escape
 
-        title = escape(title)  # "[…]" in it is no markup
+        title = escape(printable(title))  # "[…]" in it is no markup
         started = time.monotonic()
         with Progress(*columns, console=self.console, transient=True) as progress:
             yield RichMeter(progress, progress.add_task(title, total=total))
@@ -147,9 +150,15 @@ def size_text(size: int) -> str:
     return f"{value:.1f} TiB"
 
 
+def printable(text: str) -> str:
+    """``text`` with what would command the terminal made visible (console_codes(4)): names of files in a
+    container are its root's to choose, and are shown to the host's."""
+    return "".join(c.encode("unicode_escape").decode() if c in COMMANDS else c for c in text)
+
+
 def show(value: Any, text: str, *, as_json: bool) -> None:
     """Print a result on stdout: ``value`` as JSON, or ``text``."""
-    print(json.dumps(value, indent=2, default=str, ensure_ascii=False) if as_json else text)
+    print(json.dumps(value, indent=2, default=str, ensure_ascii=False) if as_json else printable(text))
 
 
 _current: ContextVar[Ui] = ContextVar("ui")

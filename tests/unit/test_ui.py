@@ -50,6 +50,24 @@ def test_quiet_says_only_warnings_and_errors(capsys: pytest.CaptureFixture[str])
     assert capsys.readouterr().err == "warning: careful\nerror: broken\nhint: mend it\n"
 
 
+@pytest.mark.parametrize("kind", [Ui, RichUi])
+def test_words_of_others_do_not_command_the_terminal(
+    kind: type[Ui], capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = "x\x1b]52;c;cm0=\x07\x9b2J\r\x7f"
+    shown = r"x\x1b]52;c;cm0=\x07\x9b2J\r\x7f"
+    rich = kind()
+    with rich.step(name):
+        rich.say(name)
+    rich.warn(name)
+    rich.error(name, name)
+    ui.show(None, f"a\t{name}\nb", as_json=False)
+    out, err = capsys.readouterr()
+    assert out == f"a\t{shown}\nb\n"
+    assert not {"\x1b]", "\x07", "\x9b", "\r", "\x7f"} & set(err) and "\x1b]" not in err
+    assert err.count(shown) >= 5
+
+
 def test_brackets_in_words_are_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
     rich = RichUi()
     with rich.step("Building [red]x[/red] of [a]"):
