@@ -3,16 +3,16 @@
 An environment may bring its terminal to the front, and display servers do when they start. Who types just
 then, a password perhaps, types on; and what the screen shows need not have changed, since the environment is
 the graphics card's master now. So it is told nothing, and the terminal before comes back once its display
-server has started, unless Alt and the function key of the new one were pressed shortly before. (Not Ctrl:
-the host's text consoles want Alt alone. Not the function key alone: programs have uses for it.)
+server has started, unless Ctrl, Alt and the function key of the new one were pressed shortly before. (At a
+text console Alt and the function key, as the kernel wants it; in a desktop that is a key of programs.)
 """
 
 import time
 from collections.abc import Callable, Iterable
 
-from .codes import ALT, EV_KEY, FUNCTION_KEYS, PRESSED, RELEASED, Event
+from .codes import ALT, CONTROL, EV_KEY, FUNCTION_KEYS, PRESSED, RELEASED, Event
 
-HEARD = (*ALT, *FUNCTION_KEYS)
+HEARD = (*CONTROL, *ALT, *FUNCTION_KEYS)
 LATELY = 10.0  # seconds from a function key until its terminal is shown, on a slow machine
 STARTED = 1.0  # seconds from when a display server has opened its input devices until it can be left
 SUSPENDED = 63  # the terminal that some machines show from suspend to wake-up (kernel/power/console.c)
@@ -24,9 +24,13 @@ PATIENCE = 90.0  # seconds; what is not up by then may keep its turn to start as
 class Asking:
     """What the keys asked for, and whether who is in front is told nothing."""
 
-    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, now: Callable[[], float] = time.monotonic, graphic: Callable[[], bool] = lambda: False
+    ) -> None:
         self.now = now
-        self.alt: set[int] = set()
+        self.graphic = graphic
+        """Whether a desktop is in front, still: after a key of a text console none is."""
+        self.held: set[int] = set()
         self.vt = 0
         self.at = 0.0
         self.asleep = 0
@@ -44,10 +48,17 @@ class Asking:
         for event in events:
             if event.kind != EV_KEY or event.code not in HEARD:
                 continue
-            if event.code in ALT:
-                (self.alt.discard if event.value == RELEASED else self.alt.add)(event.code)
-            elif event.value == PRESSED and self.alt:
+            if event.code not in FUNCTION_KEYS:
+                (self.held.discard if event.value == RELEASED else self.held.add)(event.code)
+            elif event.value == PRESSED and self.holds(ALT) and (self.holds(CONTROL) or not self.graphic()):
                 self.vt, self.at = FUNCTION_KEYS[event.code], self.now()
+
+    def holds(self, codes: Iterable[int]) -> bool:
+        return not self.held.isdisjoint(codes)
+
+    def let_go(self) -> None:
+        """A keyboard is gone, and nobody says which keys were held there."""
+        self.held.clear()
 
     def asked_for(self, vt: int) -> bool:
         """Whether somebody asked for this terminal; it is not asked for twice by one key."""

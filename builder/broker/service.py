@@ -29,6 +29,9 @@ class Terminal(Protocol):
     def starting(self) -> bool:
         """Whether a display server has its turn to start."""
 
+    def graphic(self, vt: int) -> bool:
+        """Whether that terminal is shown, and a desktop is what it shows."""
+
     def keys_off(self) -> None:
         """Have the kernel's console not hear the keys that are typed at the terminal that is shown."""
 
@@ -51,7 +54,7 @@ class Devices(Protocol):
     def open(self, node: str) -> int: ...
 
     def deafen(self, fd: int, *, deaf: bool) -> None:
-        """Whether the kernel tells this descriptor of Alt and function keys alone.
+        """Whether the kernel tells this descriptor of Ctrl, Alt and function keys alone.
 
         Raises OSError where the device is gone.
         """
@@ -69,7 +72,7 @@ class Devices(Protocol):
 class Broker:
     """Tells an environment what is typed while its terminal is shown, if somebody asked for it.
 
-    Else the kernel tells us of Alt and function keys, and of nothing more: what was typed elsewhere is
+    Else the kernel tells us of Ctrl, Alt and function keys, and of nothing more: what was typed elsewhere is
     in no buffer. What is read is passed on only if the terminal has not moved until then.
     """
 
@@ -85,7 +88,7 @@ class Broker:
         self.openings = openings
         self.opening: int | None = None
         self.first_words = FirstWords(clones.write)
-        self.asking = Asking()
+        self.asking = Asking(graphic=lambda: self.terminal.graphic(self.shown))
         self.shown = terminal.vt
         self.leaving = self.grabbed = False
         self.known: dict[str, Routes] = {}
@@ -332,6 +335,7 @@ class Broker:
         del self.readers[fd]
         self.poll.unregister(fd)
         os.close(fd)
+        self.asking.let_go()
         self.send(self.router.remove(node))
 
     def gone(self, node: str, error: OSError) -> None:

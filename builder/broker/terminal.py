@@ -5,15 +5,20 @@ import fcntl
 import os
 import select
 import signal
+import sys
 from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 ACTIVE = "/sys/class/tty/tty0/active"
 CONSOLE = "/dev/tty0"
 PATIENCE = 0.5  # seconds; to open a terminal takes none
 TURN = "/run/seatsmith/turn"
 VT_GETMODE, VT_ACTIVATE = 0x5601, 0x5606  # linux/vt.h
-KDSKBMODE, K_OFF = 0x4B45, 4  # linux/kd.h
+KDSKBMODE, K_OFF, KDGETMODE, KD_GRAPHICS = 0x4B45, 4, 0x4B3B, 1  # linux/kd.h
 TIOCGDEV = 0x80045432  # asm-generic/ioctls.h: which terminal /dev/tty0 was when it was opened
+
+
+T = TypeVar("T")
 
 
 class ActiveTerminal:
@@ -52,13 +57,15 @@ class ActiveTerminal:
         self.ask(self.turn_keys_off)
 
     def turn_keys_off(self, fd: int) -> None:
-        where = bytearray(4)
-        fcntl.ioctl(fd, TIOCGDEV, where)
-        if where[0] == self.vt:  # else another one is shown by now
+        if shown(fd) == self.vt:  # else another one is by now
             # The kernel tells of a switch before it is done, and at the end turns the keyboard on where the
             # process that set the terminal's mode is dead (complete_change_console, vt_ioctl.c). This waits.
             fcntl.ioctl(fd, VT_GETMODE, bytearray(8))
             fcntl.ioctl(fd, KDSKBMODE, K_OFF)
+
+    def graphic(self, vt: int) -> bool:
+        """Whether that terminal is shown, and a desktop is what it shows."""
+        return self.ask(lambda fd: shown(fd) == vt and mode(fd) == KD_GRAPHICS) or False
 
     def starting(self) -> bool:
         """Whether a display server has its turn to start: a lock, which in-turn (mkosi.extra) takes."""
@@ -72,7 +79,7 @@ class ActiveTerminal:
                 os.close(fd)
         return False
 
-    def ask(self, what: Callable[[int], object]) -> None:
+    def ask(self, what: Callable[[int], T]) -> T | None:
         """Ask something of the terminal that is shown; what the kernel refuses is not done.
 
         Nor is what its owner holds up: while a hang-up waits for somebody who reads into memory that never
@@ -81,9 +88,23 @@ class ActiveTerminal:
         with contextlib.suppress(OSError), at_most(PATIENCE):
             fd = os.open(self.console, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
             try:
-                what(fd)
+                return what(fd)
             finally:
                 os.close(fd)
+        return None
+
+
+def shown(fd: int) -> int:
+    """Which terminal a descriptor of the one that is shown is of."""
+    number = bytearray(4)
+    fcntl.ioctl(fd, TIOCGDEV, number)
+    return number[0]
+
+
+def mode(fd: int) -> int:
+    found = bytearray(4)
+    fcntl.ioctl(fd, KDGETMODE, found)
+    return int.from_bytes(found, sys.byteorder)
 
 
 @contextlib.contextmanager

@@ -42,7 +42,7 @@ class FakeTerminal:
         self.event = os.eventfd(0, os.EFD_NONBLOCK)
         self.asked: list[int] = []
         self.off: list[int] = []
-        self.is_starting = False
+        self.is_starting = self.is_graphic = False
         self.moves_when_asked: deque[int | None] = deque()
 
     def fileno(self) -> int:
@@ -64,6 +64,9 @@ class FakeTerminal:
 
     def starting(self) -> bool:
         return self.is_starting
+
+    def graphic(self, vt: int) -> bool:
+        return vt == self.now and self.is_graphic
 
     def keys_off(self) -> None:
         self.off.append(self.vt)

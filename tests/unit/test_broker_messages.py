@@ -45,7 +45,7 @@ def test_what_is_no_message_of_udevs_says_nothing(data: bytes) -> None:
     assert message_properties(data) == {}
 
 
-HEARD = sum(1 << code for code in (56, 100, *range(59, 69), 87, 88))  # Alt, F1 to F12
+HEARD = sum(1 << code for code in (29, 97, 56, 100, *range(59, 69), 87, 88))  # Ctrl, Alt, F1 to F12
 
 
 @pytest.mark.parametrize(
@@ -121,6 +121,24 @@ def test_the_keyboard_of_a_console_is_turned_off_when_the_kernel_is_done_with_th
     shown = 9
     terminal.keys_off()
     assert asked[3:] == [0x80045432], "another one is shown by now"
+    os.close(terminal.fd)
+
+
+@pytest.mark.parametrize(("vt", "mode", "graphic"), [(8, 1, True), (8, 0, False), (9, 1, False)])
+def test_a_desktop_is_seen_by_the_mode_of_the_terminal_that_is_shown(
+    vt: int, mode: int, graphic: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    active = tmp_path / "active"
+    active.write_text("tty8\n")
+
+    def ioctl(fd: int, request: int, argument: bytearray) -> None:
+        argument[:2] = {0x80045432: bytes([8, 4]), 0x4B3B: bytes([mode, 0])}[request]  # TIOCGDEV, KDGETMODE
+
+    monkeypatch.setattr(terminals.fcntl, "ioctl", ioctl)
+    terminal = ActiveTerminal(str(active), console=str(active))
+    assert terminal.graphic(vt) is graphic
+    terminal.console = str(tmp_path / "missing")
+    assert not terminal.graphic(vt)
     os.close(terminal.fd)
 
 
