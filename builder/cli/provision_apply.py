@@ -172,7 +172,7 @@ def env_command(
                 running=running,
             )
             report = replace_environment(disk, job, tools=tools, scratch=scratch)
-    return replaced(name, image.version, report, recovery=recovery)
+    return replaced(name, image.version, report, recovery=recovery, passwords=bool(hashes))
 
 
 def asked_for(plan: Plan, name: str, roots: Sequence[str]) -> list[str]:
@@ -185,13 +185,15 @@ def asked_for(plan: Plan, name: str, roots: Sequence[str]) -> list[str]:
     return needed + [host for host in roots if host not in needed]
 
 
-def replaced(name: str, version: str, report: Report, *, recovery: bool) -> Answer:
+def replaced(name: str, version: str, report: Report, *, recovery: bool, passwords: bool) -> Answer:
     text = f"{name} is now {version}: {size_text(report.encrypted)} written and read back"
     if report.kept:
         text += f", {size_text(report.kept)} of kept files carried over"
     if report.resumed:
         text = f"{name} is now {version}: an interrupted run was taken up where it was {report.resumed}"
     text += "".join(f"\n{line}" for line in report.hosts)
+    if report.resumed == "switched" and passwords:
+        text += "\nthe passwords are those that were given to that run"
     if recovery and report.recovery is None:
         text += (
             f"\nthe recovery key of that run was never shown; make another when {name} is open: "

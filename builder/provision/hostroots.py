@@ -19,7 +19,6 @@ from builder.provision.rootedit import edit_root
 from builder.provision.seatdisk import Payload, SeatDisk, unlocked
 from builder.run import run
 from builder.seat.hostfiles import RECORD_MODE, RECORDS, Files, decode, digest_of, encode, record_of
-from builder.seat.overlay import KEYFILES
 from builder.tools import Tools
 from builder.volume import lvmcommit
 from builder.volume.ext4edit import Changes, File, read_file
@@ -295,8 +294,3 @@ def behind(disk: SeatDisk) -> str | None:
     to = run.data.get("to")  # of a rollback: the id of the volume that the environment is to have
     switched = disk.volume(name).id == to if to else disk.tags(name).get("run") == run.id
     return run.data.get(FOLLOWS) if switched else None
-
-
-def key_in(filesystem: Filesystem, name: str) -> bytes:
-    """The key of a container's volume, from the root of its host. Raises InputError where it has none."""
-    return filesystem.data(filesystem.find(f"/{KEYFILES}/{name}.key"))

@@ -52,6 +52,12 @@ class Job:
             raise InputError(f"the image of {self.name} brings no kernel, so it cannot be a host")
         return self.image.uki
 
+    @property
+    def given(self) -> str:
+        """A digest of what is given anew but for secrets, the users and the host name; or nothing."""
+        found = [sorted(self.passwords), self.hostname or ""]
+        return json_digest(found) if any(found) else ""
+
     def made_of(self, extents: int) -> str:
         """A digest of what a new volume is made of beside image, old filesystem and secrets."""
         profiles = {name: profile.model_dump_json() for name, profile in self.profiles.items()}

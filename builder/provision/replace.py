@@ -13,6 +13,7 @@ import contextlib
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from uuid import uuid4
@@ -24,17 +25,17 @@ from builder.provision.agree import refuse_others
 from builder.provision.apply import image_id, image_tags
 from builder.provision.bootfiles import BootFiles, entry_of, kernel_of, point_entry, remove_stale_kernels
 from builder.provision.contents import Contents, gather
-from builder.provision.hostroots import FOLLOWS, HostRoots, at_rest, key_in, tags_for
+from builder.provision.hostroots import FOLLOWS, HostRoots, at_rest, tags_for
 from builder.provision.job import Job, Report
 from builder.provision.journal import Run
+from builder.provision.keyfiles import Keys, taken_over
 from builder.provision.seatdisk import NEW, PREVIOUS, SeatDisk, as_tags, new_lvm_id, opened
 from builder.provision.space import head_of, place_for, wipe_free
 from builder.seat.hostfiles import digest_of, files_for_all
-from builder.seat.overlay import KEYFILES, hosts
 from builder.tools import Tools
 from builder.volume import ext4, luks, lvmcommit
 from builder.volume.ext4read import Filesystem
-from builder.volume.keys import recovery_key, volume_key, wipe
+from builder.volume.keys import recovery_key, volume_key
 from builder.volume.lvm import Segment
 from builder.volume.xts import Written
 
@@ -71,7 +72,7 @@ class Replacement:
             else:
                 self.hosts.catch_up()
             self.finish()
-            if pending.data.get("id") == image_id(self.job.image):
+            if self.was_asked_for(pending):
                 return self.report
             self.report, pending = Report(uuid4().hex[:12]), None
         if not self.job.old and self.job.name in self.disk.names:
@@ -87,8 +88,9 @@ class Replacement:
             else:
                 contents = gather(self.job, old, self.scratch)
                 self.report.kept = contents.size
-                self.prepare()
-                self.write(contents, state)
+                with taken_over(self.disk, self.job, self.tools, self.scratch) as keys:
+                    self.prepare()
+                    self.write(contents, keys, state)
                 self.switch()
         self.finish()
         return self.report
@@ -147,6 +149,13 @@ class Replacement:
         header = disk.header(self.new)
         return header is not None and header.uuid in entry_of(boot, self.job.plan, name)
 
+    def was_asked_for(self, pending: Run) -> bool:
+        """Whether all of this was asked for then; of passwords, whether the same users were given any."""
+        job, data = self.job, pending.data
+        asked = [replace(job, old=old).made_of(self.extents) for old in (True, False)]
+        same = data.get("id") == image_id(job.image) and data.get("asked") in asked
+        return same and job.given in ("", data.get("given"))
+
     def verified(self, pending: Run, state: str) -> bool:
         """Whether its new volume can be used as it is: made of just this, and nothing kept has changed.
 
@@ -193,6 +202,7 @@ class Replacement:
             image=job.image.version,
             id=image_id(job.image),
             asked=job.made_of(self.extents),
+            given=job.given,
             extents=[place.first, place.count],
             dropped=dropped,
         )
@@ -207,14 +217,13 @@ class Replacement:
         wipe_free(disk, heads, also=place)
         self.note("allocated")
 
-    def write(self, contents: Contents, state: str) -> None:
+    def write(self, contents: Contents, keys: Keys, state: str) -> None:
         """Write header and filesystem to the new volume, and compare all of it with what the disk holds."""
         disk, job = self.disk, self.job
         size = disk.size_of(self.new) - luks.HEADER_SIZE
         disk.medium.expect(job.image.tar.stat().st_size)
         if job.is_host:
             self.stage_kernel()
-        keyfile = self.keyfile()
         recovery = recovery_key() if job.recovery else None
         identity = str(uuid4())
         with volume_key() as key, ThreadPoolExecutor(1) as pool:
@@ -228,27 +237,25 @@ class Replacement:
                 passphrase=job.passphrases[job.name],
                 pbkdf=job.plan.pbkdf,
                 recovery=recovery,
-                keyfile=keyfile,
+                keyfile=keys.own,
             )
             with self.timed("filesystem"), ui.current().step(f"Making the filesystem of {job.name}"):
                 image = self.make_filesystem(size, contents)
             with self.timed("write"):
-                self.encrypt(image, header.result(), key)
+                self.encrypt(image, header.result(), key, keys)
         image.unlink()
-        if keyfile is not None:
-            wipe(keyfile)
         with self.timed("verify"):
             self.read_back()
         self.report.recovery = recovery
         self.note("verified", luks=identity, old=state)
 
-    def encrypt(self, image: Path, header: bytes, key: bytearray) -> None:
+    def encrypt(self, image: Path, header: bytes, key: bytearray, keys: Keys) -> None:
         """Write the header, and the filesystem in ``image`` behind it."""
         medium, base = self.disk.medium, self.disk.offset(self.new)
         self.written.append(medium.write(base, header))
         ranges = ext4.used_ranges(self.tools, image)
         total = self.report.encrypted = sum(end - start for start, end in ranges)
-        overlay, payload = self.key_blocks(image), base + luks.HEADER_SIZE
+        overlay, payload = keys.blocks(self.tools, image), base + luks.HEADER_SIZE
         with ui.current().step(f"Encrypting {self.job.name}", total=total) as meter:
             self.written += medium.encrypt(
                 image, payload, ranges, key, meter=meter, overlay=overlay, consume=True
@@ -274,37 +281,6 @@ class Replacement:
             epoch=epoch,
         )
         return path
-
-    def keyfile(self) -> bytearray | None:
-        """The key that a host holds for this volume, to be given a keyslot again."""
-        if not self.job.environment.keyfile:
-            return None
-        holders = [h for h in hosts(self.job.plan) if h != self.job.name and h in self.disk.names]
-        for host in holders:
-            with self.opened_host(host) as filesystem:
-                return bytearray(key_in(filesystem, self.job.name))
-        return None
-
-    def key_blocks(self, image: Path) -> dict[int, bytes]:
-        """The keys of other volumes that the new root of a host takes over from the old one."""
-        job = self.job
-        keyed = [e.name for e in job.plan.environments if e.keyfile and e.name != job.name]
-        if not job.is_host or not keyed:
-            return {}
-        holder = job.name if job.old else job.plan.host
-        with self.opened_host(holder) as filesystem:
-            return {
-                ext4.block_of(self.tools, image, f"/{KEYFILES}/{name}.key"): key_in(filesystem, name)
-                for name in keyed
-            }
-
-    @contextlib.contextmanager
-    def opened_host(self, name: str) -> Iterator[Filesystem]:
-        passphrase = self.job.passphrases.get(name)
-        if passphrase is None:
-            raise InputError(f"the passphrase of {name} is needed, too: it holds a key")
-        with opened(self.disk, name, passphrase, self.tools, self.scratch) as filesystem:
-            yield filesystem
 
     def switch(self) -> None:
         """Go over to the new volume."""

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from builder.errors import InputError
+from builder.provision import keyfiles
 from builder.provision.apply import refuse_content, refuse_same_group
 from builder.provision.bootfiles import BootFiles, kernel_of
 from builder.provision.forecast import of_apply
@@ -139,3 +140,34 @@ def test_a_volume_group_of_the_same_name_on_another_disk_is_refused(bench: Bench
             refuse_same_group(identity, bench.plan())
         forecast = of_apply(bench.plan(), identity, Found(identity.path, identity.size))
         assert [o for o in forecast.obstacles if "take that disk out" in o]
+
+
+def with_keyfile(bench: Bench) -> None:
+    """A seat that was made with `keyfile: true`."""
+    seat_file(bench, "    keep: [/home, /etc/machine-id]\n", "    keyfile: true\n")
+    os.truncate(bench.disk, 0)
+    os.truncate(bench.disk, bench.size)
+    bench.apply()
+
+
+def test_a_key_file_that_no_host_has_is_told_before_anything_changes(bench: Bench) -> None:
+    seat_file(bench, "    keep: [/home, /etc/machine-id]\n", "    keyfile: true\n")
+    words = "private holds no key for work, which has `keyfile: true`"
+    image = bench.new_image("work", "2")
+    refused(bench, words, lambda: bench.replace("work", image))
+    image = bench.new_image("private", "2")
+    refused(bench, words, lambda: bench.replace("private", image))
+
+
+def test_a_key_file_of_another_size_is_not_written_over_what_follows_it(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_keyfile(bench)
+    bench.replace("private", bench.new_image("private", "2"))
+    image = bench.new_image("private", "3")
+    monkeypatch.setattr(keyfiles, "key_in", lambda *_: b"a key of somebody's own")
+    refused(
+        bench,
+        "/etc/cryptsetup-keys.d/work.key of private has another",
+        lambda: bench.replace("private", image),
+    )
