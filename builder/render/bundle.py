@@ -8,7 +8,7 @@ from builder.profile.model import AudioServer, Isolation
 from builder.render.access import Bind, DeviceAccess
 from builder.render.devices import device_access
 from builder.render.image import keep_terminal_free
-from builder.render.strict import cable, render_strict
+from builder.render.strict import cable, render_strict, shared_address
 from builder.render.templates import render_tree, template_root
 
 SOUND = "/run/pulse-shared"
@@ -49,6 +49,7 @@ def render_host_bundle(
         "strict": profile.isolation is Isolation.STRICT,
         "vt": profile.display.vt,
         "cable": cable(profile) if profile.isolation is Isolation.STRICT else None,
+        "shared_address": shared_address(profile),
     }
     render_tree(template_root() / "host", dest, values)
     if profile.isolation is Isolation.STRICT:

@@ -49,6 +49,12 @@ def cable(profile: Profile) -> Cable:
     return Cable(f"{network}.1", f"{network}.2")
 
 
+def shared_address(profile: Profile) -> str:
+    """The host's end of the cable to a ``shared`` container, which has room for DHCP's addresses. It is in
+    the block as well, so that strict containers beside it do not reach it."""
+    return f"198.19.{profile.display.vt}.1/28"
+
+
 def devices_unit(profile: Profile) -> str:
     return f"seatsmith-devices@{profile.machine}.service"
 

@@ -245,6 +245,16 @@ def test_nspawn_makes_nothing_where_the_containers_own_links_may_lead(tmp_path: 
     assert re.findall(r"--link-journal=(\S+)", unit.read_text()) == ["no"]
 
 
+def test_strict_containers_do_not_reach_a_shared_one_either(tmp_path: Path) -> None:
+    render_host_bundle(shared(), tmp_path, host_user="user")
+    network = (tmp_path / "etc/systemd/network/50-seat-ve-work.network").read_text()
+    (address,) = re.findall(r"^Address=(.*)$", network, re.M)
+    there = ipaddress.ip_interface(address).network
+    assert there.subnet_of(ipaddress.ip_network(strict_mode.BLOCK))
+    for vt in (vt for vt in range(2, 64) if vt != 7):
+        assert ipaddress.ip_address(cable(strict(display={"vt": vt})).host) not in there
+
+
 def test_a_shared_container_has_nothing_of_all_this(tmp_path: Path) -> None:
     render_host_bundle(shared(), tmp_path, host_user="user")
     text = picture(tmp_path)
