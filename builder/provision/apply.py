@@ -52,6 +52,9 @@ def refuse_images(images: Mapping[str, Image], plan: Plan, *, tests: bool) -> No
     hint = "to try it on a file: --for-tests"
     if names := [n for n, i in images.items() if i.standin]:
         raise TrustError(f"the image of {' and '.join(names)} is made of stand-in packages", hint=hint)
+    for name, image in images.items():
+        if image.testing:
+            raise TrustError(f"the image of {name} {image.testing}", hint=hint)
     if names := [n for n, i in images.items() if not i.signed]:
         raise TrustError(f"the image of {' and '.join(names)} is not signed", hint=hint)
     if plan.pbkdf is Pbkdf.FAST_TEST:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -21,6 +21,8 @@ class Image:
     uki: Path | None
     epoch: int
     signed: bool
+    testing: str = ""
+    """Why it is only to be tried, as its provenance says; known once it was checked."""
 
     @property
     def standin(self) -> bool:
@@ -60,6 +62,7 @@ def checked_image(project: Project, profile: str, keys: Sequence[Path], tools: T
     have none) and says so by ``signed``. Raises InputError where there is no image, TrustError where
     anything does not agree.
     """
+    from builder.outputs.release import for_testing
     from builder.outputs.sign import trusted_keys
     from builder.outputs.verify import verify_directory
 
@@ -72,7 +75,10 @@ def checked_image(project: Project, profile: str, keys: Sequence[Path], tools: T
     if not image.tar.is_file():
         raise TrustError(f"{image.tar} is missing", hint=build_it(profile))
     trusted = trusted_keys(keys) if image.signed else []
-    verify_directory(
+    report = verify_directory(
         project.dist / profile, keys=trusted, require_signature=image.signed, profile=profile, tools=tools
-    ).raise_for_problems()
-    return image
+    )
+    report.raise_for_problems()
+    if find_image(project, profile) != image:  # the manifest was read before it was known to be good
+        raise TrustError(f"{project.dist / profile} was changed while it was checked", hint="run it again")
+    return replace(image, testing=for_testing(report))

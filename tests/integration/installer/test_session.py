@@ -52,7 +52,8 @@ def test_images_without_a_signature_by_a_trusted_key_are_refused(desk: Desk, mak
     desk.refused(TrustError, "not one of the trusted keys")
     put_image(desk.project, "work", "2", None)
     desk.refused(TrustError, "the image of work is not signed")
-    put_image(desk.project, "work", "2", desk.key, source="standin")
+    put_image(desk.project, "work", "2", desk.key, source="standin")  # whatever its version says
+    desk.refused(TrustError, "the image of work is built from the standin")
     put_image(desk.project, "work", "2-standin", desk.key, source="standin")
     desk.refused(TrustError, "the image of work is made of stand-in packages")
 

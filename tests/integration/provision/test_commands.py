@@ -15,6 +15,8 @@ import pytest
 from builder.__main__ import run_cli
 from builder.cli.provision_apply import busy
 from builder.errors import ExitCode
+from builder.outputs.release import mark_test_release
+from builder.outputs.sign import sign_checksums
 from builder.project import find_project
 from builder.provision.identity import identify
 from tests.support.gpgkeys import KeyMaker
@@ -136,8 +138,13 @@ def test_what_must_not_reach_a_disk_is_refused(
     )
     put_image(place.project, "work", "1-standin", place.key, source="standin")
     refused(capsys, ExitCode.TRUST, "made of stand-in packages", place, *apply)
-    put_image(place.project, "work", "1", None)
+    place_of = put_image(place.project, "work", "1", None)
     refused(capsys, ExitCode.TRUST, "the image of work is not signed", place, *apply)
+    mark_test_release(place_of)
+    assert place.key is not None
+    sign_checksums(place_of, os.fspath(place.key.secret))
+    refused(capsys, ExitCode.TRUST, "the image of work is a test release", place, *apply)
+    put_image(place.project, "work", "1", None)
     env = ["env", "work", *UNASKED, *trusted(place)]
     refused(capsys, ExitCode.TRUST, "the image of work is not signed", place, *env)
     put_image(place.project, "work", "1", make_key("stranger"))

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from builder.errors import InputError
+from builder.errors import InputError, TrustError
+from builder.project import Project
 from builder.provision import keyfiles
 from builder.provision.apply import refuse_content, refuse_same_group
 from builder.provision.bootfiles import BootFiles, kernel_of
@@ -17,6 +18,8 @@ from builder.provision.found import Found, look
 from builder.provision.identity import identify
 from builder.provision.seatdisk import SeatDisk
 from builder.provision.space import head_of
+from builder.seat import images
+from builder.seat.images import Image
 from builder.volume import lvmcommit, target
 from builder.volume.lvm import Segment
 from tests.integration.provision.test_replace import change
@@ -171,3 +174,18 @@ def test_a_key_file_of_another_size_is_not_written_over_what_follows_it(
         "/etc/cryptsetup-keys.d/work.key of private has another",
         lambda: bench.replace("private", image),
     )
+
+
+def test_an_image_whose_manifest_changes_while_it_is_checked_is_refused(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a stick may that answers otherwise when it is read again."""
+    honest, said = images.find_image, iter(["another", "1"])
+
+    def found(project: Project, profile: str) -> Image | None:
+        image = honest(project, profile)
+        return replace(image, version=next(said)) if image else None
+
+    monkeypatch.setattr(images, "find_image", found)
+    with pytest.raises(TrustError, match="was changed while it was checked"):
+        bench.image("work")
