@@ -49,7 +49,7 @@ def build_command(
         results=results_of(project, images),
         place=to or project.dist / "installers" / seat,
         keys=trusted,
-        answers=read_answers(answers) if answers else None,
+        answers=read_answers(answers, [e.name for e in plan.environments]) if answers else None,
         tools=tools,
         secure_boot=SecureBoot(key, certificate) if key and certificate else None,
     )

@@ -4,19 +4,22 @@ Unattended where the answers name a disk; otherwise a person chooses one, sees w
 seat's name. Everything that writes is `seatsmith provision apply`, with its refusals.
 """
 
+import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from builder import ui
 from builder.cli.provision_apply import apply_command
 from builder.cli.provision_show import plan_command, reading
-from builder.errors import InputError, UsageError
+from builder.errors import InputError, TrustError, UsageError
+from builder.files import file_digest
 from builder.installer.answers import Answers, Then, read_answers
 from builder.installer.disks import PATIENCE, Candidate, candidates, disk_paths, with_serial
 from builder.installer.firmware import start_first
-from builder.installer.layout import ANSWERS
+from builder.installer.layout import ANSWERS, PINS
+from builder.outputs.checksums import SUMS
 from builder.outputs.sign import trusted_keys
 from builder.project import Project, find_project
 from builder.provision.found import Found, look
@@ -45,19 +48,23 @@ class Session:
         """Make the seat; return what is to follow. Raises whatever provisioning refuses or fails with."""
         project, tools = find_project(), ensure_tools()
         seat = the_seat(project)
-        answers = find_answers(project, self.stick)
+        plan, _, _ = load_plan(project, seat)
+        answers = find_answers(project, self.stick, [e.name for e in plan.environments])
         if answers is not None and answers.seat != seat:
             raise InputError(f"the answers are for the seat {answers.seat}; this installer is for {seat}")
         ui.current().say(f"Seatsmith installer: seat {seat}")
         if answers is not None and answers.url is not None:
             fetch(project, seat, answers, tools)
+        else:
+            refuse_other_images(project)
         if answers is not None and answers.serial is not None:
             identity = with_serial(answers.serial, self.disks, patience=self.patience).identity
             wipe = answers.wipe
         else:
             identity = choose(candidates(self.disks()))
-            say_plan(seat, identity)
-            wipe = agree_to_loss(seat, identity, tools)
+            everything = answers is not None and answers.read_all
+            say_plan(seat, identity, everything=everything)
+            wipe = agree_to_loss(seat, identity, tools, everything=everything)
         _, text = apply_command(
             seat,
             identity.path,
@@ -88,12 +95,27 @@ def the_seat(project: Project) -> str:
     return names[0]
 
 
-def find_answers(project: Project, stick: Path) -> Answers | None:
+def find_answers(project: Project, stick: Path, environments: Collection[str]) -> Answers | None:
     """The answers that were signed with the installer, else those on the stick."""
     for place in (project.root / ANSWERS, stick / ANSWERS):
         if place.is_file():
-            return read_answers(place)
+            return read_answers(place, environments)
     return None
+
+
+def refuse_other_images(project: Project) -> None:
+    """Raise TrustError where the stick has other images than it was made with, were they signed, too.
+
+    Who can write to the stick could else put an old release there, with all that was mended since.
+    """
+    pins = project.root / PINS
+    for profile, digest in (json.loads(pins.read_text()) if pins.is_file() else {}).items():
+        sums = project.dist / profile / SUMS
+        if sums.is_file() and file_digest(sums) != digest:
+            raise TrustError(
+                f"the image of {profile} on the stick is not the one that the installer was made with",
+                hint="make the installer again with the image that is to be installed",
+            )
 
 
 def fetch(project: Project, seat: str, answers: Answers, tools: Tools) -> None:
@@ -134,15 +156,15 @@ def choose(there: Sequence[Candidate]) -> Identity:
     return usable[int(said) - 1]
 
 
-def say_plan(seat: str, identity: Identity) -> None:
-    _, text = plan_command(seat, identity.path, own_id(identity))
+def say_plan(seat: str, identity: Identity, *, everything: bool) -> None:
+    _, text = plan_command(seat, identity.path, own_id(identity), read_all=everything)
     ui.current().say(text)
 
 
-def agree_to_loss(seat: str, identity: Identity, tools: Tools) -> str | None:
+def agree_to_loss(seat: str, identity: Identity, tools: Tools, *, everything: bool) -> str | None:
     """Have a person type the id of what is on the disk, where it holds something."""
     with reading(identity) as medium:
-        found: Found = look(medium, identity.size, tools)
+        found: Found = look(medium, identity.size, tools, everything=everything)
     if found.empty or found.unfinished == seat:
         return None
     known = "is not empty" if found.things or found.unfinished else "was not read as a whole"

@@ -1,5 +1,6 @@
 """Which disk does an unattended installation write, and where does it find the images? The answer file."""
 
+from collections.abc import Collection, Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +12,7 @@ from builder.profile.checks import HostName, ProfileName
 from builder.profile.explain import explain
 from builder.profile.model import Bool, Section
 from builder.profile.package_checks import Url
-from builder.profile.positions import FileError, read_mapping
+from builder.profile.positions import FileError, Node, Problem, read_mapping
 from builder.profile.rule import Rule
 from builder.seat.model import SEAT_NAME, SERIAL
 from builder.seat.secrets import CREDENTIAL
@@ -56,8 +57,11 @@ class Answers(Section):
     """What follows: `reboot`, `poweroff` or `wait`."""
 
 
-def read_answers(path: Path) -> Answers:
-    """Read and check an answer file. Raises FileError with every problem, InputError for a secret in it."""
+def read_answers(path: Path, environments: Collection[str]) -> Answers:
+    """Read and check an answer file for a seat with these ``environments``.
+
+    Raises FileError with every problem, InputError for a secret in it.
+    """
     root = read_mapping(path, WHAT)
     for name in SECRETS:
         if name in root.value:
@@ -66,6 +70,23 @@ def read_answers(path: Path) -> Answers:
                 hint=f"hand it over as the credential {CREDENTIAL}, or type it when the installer asks",
             )
     try:
-        return Answers.model_validate(root.plain())
+        answers = Answers.model_validate(root.plain())
     except ValidationError as e:
         raise FileError(list(explain(e, Answers, root))) from e
+    if problems := list(out_of_place(answers, root, environments)):
+        raise FileError(problems)
+    return answers
+
+
+def out_of_place(answers: Answers, root: Node, environments: Collection[str]) -> Iterator[Problem]:
+    """Answers that nobody would look at."""
+    if answers.wipe is not None and answers.serial is None:
+        yield Problem(
+            root.value["wipe"].place,
+            "wipe: is of the disk with a `serial`, which is not given; without it a person is asked",
+        )
+    for name in answers.hostnames:
+        if name not in environments:
+            known = ", ".join(environments)
+            place = root.value["hostnames"].value[name].place
+            yield Problem(place, f"hostnames.{name}: is no environment of the seat; there are: {known}")

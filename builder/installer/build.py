@@ -85,6 +85,7 @@ def build_installer(
                 root,
                 uki,
                 scratch,
+                results=results,
                 keys=keys,
                 answers=answers,
                 tools=tools,
@@ -115,6 +116,7 @@ def make_uki(
     uki: Path,
     scratch: Path,
     *,
+    results: Mapping[str, Path],
     keys: Sequence[Path],
     answers: Answers | None,
     tools: Tools,
@@ -131,7 +133,17 @@ def make_uki(
         zstandard.ZstdDecompressor().copy_stream(f, out)
     with ui.current().step("Putting Seatsmith into it"):
         stick = Ids(seat).data
-        make_overlay(project, seat, tar, overlay, stick=stick, keys=keys, answers=answers, tools=tools)
+        make_overlay(
+            project,
+            seat,
+            tar,
+            overlay,
+            stick=stick,
+            results=results,
+            keys=keys,
+            answers=answers,
+            tools=tools,
+        )
     compressor = zstandard.ZstdCompressor(level=LEVEL)
     with (
         ui.current().step("Packing the initrd"),

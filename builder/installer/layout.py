@@ -5,20 +5,23 @@ All of it becomes part of the one signed UKI: who wrote to the stick cannot chan
 
 import shutil
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from uuid import UUID
 
 from builder.errors import InputError
+from builder.files import file_digest, write_json
 from builder.installer import pythonparts
 from builder.installer.answers import Answers
+from builder.outputs.checksums import SUMS
 from builder.project import Project
 from builder.tools import Tools
 
 CODE = "usr/lib/seatsmith/python"
 CHECKOUT = "usr/lib/seatsmith/checkout"
 ANSWERS = "answers.yaml"
+PINS = "images.json"  # by profile: the digest of the checksums of the image on the stick
 STICK, WORK = "/run/seatsmith/stick", "/run/seatsmith/work"
 SYSTEM = "etc/systemd/system"
 UNITS = "/usr/lib/systemd/system"
@@ -101,6 +104,7 @@ def make_overlay(
     dest: Path,
     *,
     stick: UUID,
+    results: Mapping[str, Path],
     keys: Sequence[Path],
     answers: Answers | None,
     tools: Tools,
@@ -116,7 +120,7 @@ def make_overlay(
     for generator in NO_GENERATORS:
         link(dest / "etc/systemd/system-generators" / generator, "/dev/null")
     (dest / "etc/machine-id").write_text("")
-    make_checkout(project, seat, dest / CHECKOUT, keys=keys, answers=answers)
+    make_checkout(project, seat, dest / CHECKOUT, results=results, keys=keys, answers=answers)
     (dest / "usr/lib/seatsmith/environment").write_text(ENVIRONMENT)
     version = python_version(image)
     pythonparts.lay_out(project, version, dest / CODE)
@@ -131,7 +135,13 @@ def link(path: Path, target: str) -> None:
 
 
 def make_checkout(
-    project: Project, seat: str, dest: Path, *, keys: Sequence[Path], answers: Answers | None
+    project: Project,
+    seat: str,
+    dest: Path,
+    *,
+    results: Mapping[str, Path],
+    keys: Sequence[Path],
+    answers: Answers | None,
 ) -> None:
     """The parts of this checkout that provisioning one seat reads."""
     (dest / "profiles/seats").mkdir(parents=True)
@@ -143,6 +153,8 @@ def make_checkout(
     for key in keys:
         for path in [key] if key.is_file() else sorted(p for p in key.iterdir() if p.is_file()):
             shutil.copyfile(path, dest / "ci/keys" / path.name)
+    if results:
+        write_json(dest / PINS, {name: file_digest(place / SUMS) for name, place in results.items()})
     if answers is not None:
         (dest / ANSWERS).write_text(answers.model_dump_json(exclude_none=True))
 

@@ -19,6 +19,8 @@ from builder.profile.positions import FileError
 from builder.run import Result
 from tests.support.cpio import Entry, unpack
 
+NAMES = ("work", "private")
+
 
 def answers(place: Path, text: str) -> Path:
     path = place / "answers.yaml"
@@ -28,7 +30,7 @@ def answers(place: Path, text: str) -> Path:
 
 def test_answers_name_seat_disk_and_what_follows(tmp_path: Path) -> None:
     text = "seat: mypc\nserial: S3Z9NB0K123456\nthen: poweroff\nhostnames:\n  work: desk\n"
-    found = read_answers(answers(tmp_path, text))
+    found = read_answers(answers(tmp_path, text), NAMES)
     assert (found.seat, found.serial, found.then) == ("mypc", "S3Z9NB0K123456", Then.POWEROFF)
     assert found.hostnames == {"work": "desk"}
     assert (found.wipe, found.url, found.for_tests) == (None, None, False)
@@ -36,7 +38,7 @@ def test_answers_name_seat_disk_and_what_follows(tmp_path: Path) -> None:
 
 def test_answers_survive_being_put_into_the_installer(tmp_path: Path) -> None:
     given = Answers(seat="mypc", serial="S1", url="https://example.org/images", wipe="0123abcd")
-    assert read_answers(answers(tmp_path, given.model_dump_json(exclude_none=True))) == given
+    assert read_answers(answers(tmp_path, given.model_dump_json(exclude_none=True)), NAMES) == given
 
 
 @pytest.mark.parametrize("name", ["passphrase", "password", "recovery_key"])
@@ -44,7 +46,7 @@ def test_a_secret_in_the_answers_is_refused_with_its_line_and_not_repeated(
     tmp_path: Path, name: str
 ) -> None:
     with pytest.raises(InputError) as caught:
-        read_answers(answers(tmp_path, f"seat: mypc\n{name}: hunter22\n"))
+        read_answers(answers(tmp_path, f"seat: mypc\n{name}: hunter22\n"), NAMES)
     assert "answers.yaml:2" in caught.value.message
     assert "hunter22" not in caught.value.message
     assert "credential" in (caught.value.hint or "")
@@ -58,11 +60,13 @@ def test_a_secret_in_the_answers_is_refused_with_its_line_and_not_repeated(
         ("then: explode", "then"),
         ("wipe: everything", "wipe"),
         ("url: ftp://example.org", "url"),
+        ("wipe: 0f3a91c2", "is of the disk with a `serial`, which is not given"),
+        ("hostnames: {wrk: desk}", "hostnames.wrk: is no environment of the seat; there are: work, private"),
     ],
 )
 def test_wrong_answers_are_refused_with_their_line(tmp_path: Path, line: str, wrong: str) -> None:
     with pytest.raises(FileError) as caught:
-        read_answers(answers(tmp_path, f"seat: mypc\n{line}\n"))
+        read_answers(answers(tmp_path, f"seat: mypc\n{line}\n"), NAMES)
     [problem] = caught.value.problems
     assert problem.position.line == 2
     assert wrong in problem.message

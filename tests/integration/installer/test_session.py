@@ -1,5 +1,6 @@
 """Does a session of the installer make the seat, unattended and asked, and refuse what it must?"""
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -7,12 +8,17 @@ from pathlib import Path
 import pytest
 
 from builder.errors import ExitCode, InputError, TrustError
+from builder.files import file_digest
 from builder.installer.answers import Then
+from builder.installer.layout import PINS
 from builder.project import cache_home
+from builder.provision import found
 from builder.provision.found import look
 from builder.publish.site import Terms, publish
 from builder.standin.server import serve
 from builder.volume.medium import Medium
+from builder.volume.read import Read
+from builder.volume.traces import Traces
 from tests.support.gpgkeys import KeyMaker
 from tests.support.installers import PROFILES, SERIAL, Desk
 from tests.support.terminal import Talk
@@ -65,17 +71,43 @@ def test_an_image_that_was_changed_on_the_stick_is_refused(desk: Desk) -> None:
     desk.refused(TrustError, "private_1_x86-64.efi")
 
 
+def test_an_older_signed_image_in_the_place_of_the_one_on_the_stick_is_refused(desk: Desk) -> None:
+    sums = {name: file_digest(desk.project.dist / name / "SHA256SUMS") for name in PROFILES}
+    (desk.project.root / PINS).write_text(json.dumps(sums))
+    desk.answers()
+    put_image(desk.project, "work", "0", desk.key)
+    desk.refused(TrustError, "the image of work on the stick is not the one that the installer")
+    put_image(desk.project, "work", "1", desk.key)
+    put_image(desk.project, "private", "0", desk.key, bootable=True)
+    desk.refused(TrustError, "the image of private on the stick")
+
+
+def test_asked_on_a_disk_that_is_read_as_a_whole_nobody_has_to_agree_to_lose_nothing(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def on_a_large_disk(fd: int, read: Read, start: int, end: int, *, everything: bool) -> Traces:
+        return Traces(end - start, end - start if everything else 0)
+
+    said = iter(["1", "tiny"])
+    monkeypatch.setattr(found, "look_for_traces", on_a_large_disk)
+    monkeypatch.setattr("builtins.input", lambda _: next(said))
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    desk.answers(serial=None, read_all=True)
+    assert desk.run() is Then.POWEROFF
+    assert desk.environments() == BOTH
+
+
 def test_a_disk_with_data_is_written_only_where_the_answers_name_just_that(desk: Desk) -> None:
     with desk.disk.open("r+b") as f:
         f.seek(300 << 20)
         f.write(b"somebody's life's work" * 400_000)
     with desk.disk.open("rb") as f:
-        found = look(Medium(f.fileno(), desk.disk), DISK_SIZE, desk.tools)
+        there = look(Medium(f.fileno(), desk.disk), DISK_SIZE, desk.tools)
     desk.answers()
     desk.refused(InputError, "is not empty")
     desk.answers(wipe="00000000")
     desk.refused(InputError, "is not empty")
-    desk.answers(wipe=found.id)
+    desk.answers(wipe=there.id)
     assert desk.run() is Then.POWEROFF
     assert desk.environments() == BOTH
 

@@ -11,7 +11,7 @@ from builder.errors import InputError
 from builder.files import file_digest
 from builder.installer.answers import Answers
 from builder.installer.build import Made, SecureBoot, build_installer
-from builder.installer.layout import ANSWERS, CHECKOUT, CODE, SYSTEM
+from builder.installer.layout import ANSWERS, CHECKOUT, CODE, PINS, SYSTEM
 from builder.installer.stick import Ids
 from builder.machine.kernel import read_uki
 from builder.outputs.sign import check_signature
@@ -54,6 +54,8 @@ def test_one_signed_file_holds_seatsmith_the_seat_the_keys_and_the_answers(
     key = found[f"{CHECKOUT}/ci/keys/{desk.key.public.name}"]
     assert key.data == desk.key.public.read_bytes()
     assert json.loads(found[f"{CHECKOUT}/{ANSWERS}"].data)["serial"] == "S1"
+    sums = {name: file_digest(desk.project.dist / name / "SHA256SUMS") for name in PROFILES}
+    assert json.loads(found[f"{CHECKOUT}/{PINS}"].data) == sums
     assert found[f"{CHECKOUT}/profiles/seats/tiny.yaml"].data
     assert f"{CODE}/builder/provision/apply.py" in found
     assert found["init"].data == b"usr/lib/systemd/systemd"
