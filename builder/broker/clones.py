@@ -38,13 +38,12 @@ class Clones:
         """Frames that a virtual device did not take."""
         for word, fd in kept.items():
             environment, _, clone = word.partition(".")
+            maker.silence(fd, silent=True)
+            # One that is not of this seat any more may still run, and may open these numbers: a real device
+            # that came next would have them. So its devices stay until the next boot.
             if environment in environments:
                 self.fds[environment, clone] = fd
-                maker.silence(fd, silent=True)
                 maker.hold(fd)
-            else:
-                sdnotify.forget(word)
-                os.close(fd)
         self.environments = environments
         for environment in environments:
             for clone in FIXED:

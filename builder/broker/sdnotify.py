@@ -21,10 +21,6 @@ def keep(name: str, fd: int) -> None:
     notify(f"FDSTORE=1\nFDNAME={name}", fd)
 
 
-def forget(name: str) -> None:
-    notify(f"FDSTOREREMOVE=1\nFDNAME={name}")
-
-
 def kept() -> dict[str, int]:
     """What systemd kept, by name (sd_listen_fds_with_names(3))."""
     if os.environ.get("LISTEN_PID") != str(os.getpid()):

@@ -1,5 +1,6 @@
 """Does the loop keep environments apart when devices flood, readers are stuck, or terminals move?"""
 
+import os
 import time
 from collections.abc import Iterator
 
@@ -7,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from builder.broker.clones import Clones
 from builder.broker.codes import (
     ABS_MT_POSITION_X,
     ABS_MT_SLOT,
@@ -206,6 +208,16 @@ def test_of_five_shapes_of_touch_screens_four_get_a_device(desk: Desk) -> None:
         desk.plug(f"screen{product}", Shape(SCREEN.codes, SCREEN.axes, SCREEN.properties, 1, product))
     assert len([place for place in desk.maker.shapes if place.startswith("work/touch")]) == 4
     assert "screen4" not in desk.broker.known
+
+
+def test_devices_of_an_environment_that_is_gone_keep_their_numbers_and_are_silent(desk: Desk) -> None:
+    before = desk.broker.clones.fds
+    kept = {f"{environment}.{clone}": fd for (environment, clone), fd in before.items()}
+    clones = Clones(["work"], kept, desk.maker)
+    assert {environment for environment, _ in clones.fds} == {"work"}
+    for (environment, clone), fd in before.items():
+        os.fstat(fd)  # its container may still have the node, and a real device would get the number
+        assert desk.maker.silent[f"{environment}/{clone}"]
 
 
 steps = st.lists(
