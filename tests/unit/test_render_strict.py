@@ -255,6 +255,11 @@ def test_strict_containers_do_not_reach_a_shared_one_either(tmp_path: Path) -> N
         assert ipaddress.ip_address(cable(strict(display={"vt": vt})).host) not in there
 
 
+def test_a_container_uses_up_neither_the_hosts_memory_nor_its_journal(tmp_path: Path) -> None:
+    unit = bundle(tmp_path) / "etc/systemd/system/systemd-nspawn@work.service.d/50-seatsmith.conf"
+    assert {"MemoryMax=80%", "LogRateLimitBurst=1000"} <= set(unit.read_text().splitlines())
+
+
 def test_a_shared_container_has_nothing_of_all_this(tmp_path: Path) -> None:
     render_host_bundle(shared(), tmp_path, host_user="user")
     text = picture(tmp_path)
