@@ -32,8 +32,11 @@ class Terminal(Protocol):
     def graphic(self, vt: int) -> bool:
         """Whether that terminal is shown, and a desktop is what it shows."""
 
-    def keys_off(self) -> None:
-        """Have the kernel's console not hear the keys that are typed at the terminal that is shown."""
+    def keys_off(self) -> bool:
+        """Have the kernel's console not hear the keys that are typed at the terminal that is shown.
+
+        Whether it hears none now.
+        """
 
 
 class Changes(Protocol):
@@ -157,7 +160,8 @@ class Broker:
             return
         self.grab_all(grabbed=True)
         self.asking.hold_back(before)
-        self.terminal.keys_off()
+        if self.terminal.keys_off():
+            self.grab_all(grabbed=False)
         self.first_words.enter(None)
         self.follow(self.router.active)
         self.hear_all()
@@ -203,8 +207,8 @@ class Broker:
             self.hear(node)
 
     def grab_all(self, *, grabbed: bool) -> None:
-        """Who came by itself hears nothing past us: its console's keyboard may be on, and it may be that we
-        cannot open its terminal. Else a grab would be in the way of desktops that hear real devices."""
+        """Who came by itself hears nothing past us, until its console's keyboard is known to be off: it may
+        keep us from opening its terminal. For longer a grab would be in the way: of SysRq, of desktops."""
         nodes = list(self.open) if grabbed or self.grabbed else []
         self.grabbed = grabbed
         for node in nodes:

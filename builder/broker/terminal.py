@@ -51,17 +51,21 @@ class ActiveTerminal:
         """Ask the kernel for another terminal, as its own keyboard handler does."""
         self.ask(lambda fd: fcntl.ioctl(fd, VT_ACTIVATE, vt))
 
-    def keys_off(self) -> None:
+    def keys_off(self) -> bool:
         """Have the kernel's console not hear what is typed at the terminal that is shown: it would give the
-        environment the keys of the real keyboards, and act on those of its virtual ones (Ctrl+Alt+Del)."""
-        self.ask(self.turn_keys_off)
+        environment the keys of the real keyboards, and act on those of its virtual ones (Ctrl+Alt+Del).
 
-    def turn_keys_off(self, fd: int) -> None:
-        if shown(fd) == self.vt:  # else another one is by now
+        Whether that is so: it may be that it cannot be opened, or that another one is shown by now.
+        """
+        return self.ask(self.turn_keys_off) or False
+
+    def turn_keys_off(self, fd: int) -> bool:
+        if found := shown(fd) == self.vt:
             # The kernel tells of a switch before it is done, and at the end turns the keyboard on where the
             # process that set the terminal's mode is dead (complete_change_console, vt_ioctl.c). This waits.
             fcntl.ioctl(fd, VT_GETMODE, bytearray(8))
             fcntl.ioctl(fd, KDSKBMODE, K_OFF)
+        return found
 
     def graphic(self, vt: int) -> bool:
         """Whether that terminal is shown, and a desktop is what it shows."""

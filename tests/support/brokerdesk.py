@@ -42,7 +42,7 @@ class FakeTerminal:
         self.event = os.eventfd(0, os.EFD_NONBLOCK)
         self.asked: list[int] = []
         self.off: list[int] = []
-        self.is_starting = self.is_graphic = False
+        self.is_starting = self.is_graphic = self.keeps_out = False
         self.moves_when_asked: deque[int | None] = deque()
 
     def fileno(self) -> int:
@@ -68,8 +68,9 @@ class FakeTerminal:
     def graphic(self, vt: int) -> bool:
         return vt == self.now and self.is_graphic
 
-    def keys_off(self) -> None:
+    def keys_off(self) -> bool:
         self.off.append(self.vt)
+        return not self.keeps_out
 
 
 class FakeChanges:

@@ -42,9 +42,10 @@ def test_who_comes_to_the_front_by_itself_is_told_nothing_and_sent_back(desk: De
     assert desk.maker.read("work/keyboard") == [], "it may be slow to go"
 
 
-def test_the_kernel_tells_nobody_else_what_is_typed_at_who_came_by_itself(desk: Desk) -> None:
+def test_the_kernel_tells_nobody_else_what_is_typed_while_the_console_may_hear_it(desk: Desk) -> None:
     desk.switch(HOST)
     assert desk.devices.grabbed == set()
+    desk.terminal.keeps_out = True
     desk.comes(WORK)
     desk.plug("mouse", MOUSE)
     assert desk.devices.grabbed == {"board", "mouse"}
@@ -56,6 +57,15 @@ def test_the_kernel_tells_nobody_else_what_is_typed_at_who_came_by_itself(desk: 
     desk.says("board", Event(EV_KEY, CONTROL, 1), Event(EV_KEY, ALT, 1), Event(EV_KEY, F8, 1))
     desk.turn()
     assert desk.devices.grabbed == set(), "somebody asked for it"
+
+
+def test_devices_are_grabbed_before_the_console_is_turned_off_and_not_for_longer(desk: Desk) -> None:
+    desk.switch(HOST)
+    seen: list[set[str]] = []
+    turn_off = desk.terminal.keys_off
+    desk.terminal.keys_off = lambda: (seen.append(set(desk.devices.grabbed)), turn_off())[1]  # type: ignore[method-assign]
+    desk.comes(WORK)
+    assert (seen, desk.devices.grabbed) == ([{"board"}], set())
 
 
 def test_who_starts_no_display_server_is_sent_back_all_the_same(desk: Desk) -> None:

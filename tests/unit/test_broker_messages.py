@@ -116,10 +116,10 @@ def test_the_keyboard_of_a_console_is_turned_off_when_the_kernel_is_done_with_th
 
     monkeypatch.setattr(terminals.fcntl, "ioctl", ioctl)
     terminal = ActiveTerminal(str(active), console=str(active))
-    terminal.keys_off()
+    assert terminal.keys_off()
     assert asked == [0x80045432, 0x5601, 0x4B45], "VT_GETMODE waits for the console's lock"
     shown = 9
-    terminal.keys_off()
+    assert not terminal.keys_off()
     assert asked[3:] == [0x80045432], "another one is shown by now"
     os.close(terminal.fd)
 
