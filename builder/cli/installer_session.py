@@ -65,6 +65,7 @@ class Session:
             everything = answers is not None and answers.read_all
             say_plan(seat, identity, everything=everything)
             wipe = agree_to_loss(seat, identity, tools, everything=everything)
+        passwords = password_files()
         _, text = apply_command(
             seat,
             identity.path,
@@ -73,7 +74,8 @@ class Session:
             serial=own_id(identity),
             descriptors=[],
             files=[],
-            passwords=password_files(),
+            passwords=passwords,
+            ask=not passwords and (answers is None or answers.serial is None),
             hostnames=[f"{e}:{name}" for e, name in (answers.hostnames if answers else {}).items()],
             recovery=answers is None or answers.serial is None,
             erase="auto",

@@ -37,6 +37,9 @@ Passwords = Annotated[
         help="A user's password, or a hash of it, from a file of mode 0600.",
     ),
 ]
+Ask = Annotated[
+    bool, typer.Option("--ask-passwords", help="Ask for passwords of root and of each user; Enter: none.")
+]
 Hostnames = Annotated[
     list[str] | None,
     typer.Option(
@@ -108,6 +111,7 @@ def apply(
     passphrase_fd: Descriptors = None,
     passphrase_file: Files = None,
     password_file: Passwords = None,
+    ask_passwords: Ask = False,
     hostname: Hostnames = None,
     recovery_key: Recovery = False,
     erase: Annotated[
@@ -129,6 +133,7 @@ def apply(
         descriptors=passphrase_fd or [],
         files=passphrase_file or [],
         passwords=password_file or [],
+        ask=ask_passwords,
         hostnames=hostname or [],
         recovery=recovery_key,
         erase=erase,
@@ -148,6 +153,7 @@ def env(
     passphrase_fd: Descriptors = None,
     passphrase_file: Files = None,
     password_file: Passwords = None,
+    ask_passwords: Ask = False,
     hostname: Hostnames = None,
     recovery_key: Recovery = False,
     key: Keys = None,
@@ -170,6 +176,7 @@ def env(
         descriptors=passphrase_fd or [],
         files=passphrase_file or [],
         passwords=password_file or [],
+        ask=ask_passwords,
         hostnames=hostname or [],
         recovery=recovery_key,
         keys=key,
@@ -188,6 +195,7 @@ def add(
     passphrase_fd: Descriptors = None,
     passphrase_file: Files = None,
     password_file: Passwords = None,
+    ask_passwords: Ask = False,
     hostname: Hostnames = None,
     recovery_key: Recovery = False,
     key: Keys = None,
@@ -209,6 +217,7 @@ def add(
         descriptors=passphrase_fd or [],
         files=passphrase_file or [],
         passwords=password_file or [],
+        ask=ask_passwords,
         hostnames=hostname or [],
         recovery=recovery_key,
         keys=key,

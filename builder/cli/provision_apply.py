@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,9 @@ from builder import ui
 from builder.cli.provision_show import Answer, reading
 from builder.errors import InputError, UsageError
 from builder.files import exclusive, json_digest, scratch_directory
+from builder.profile import Profile
 from builder.project import Project, find_project
-from builder.provision.accounts import edits_for, read_for_all
+from builder.provision.accounts import Hashes, ask_for_all, edits_for, read_for_all
 from builder.provision.apply import (
     apply,
     refuse_content,
@@ -42,7 +43,7 @@ from builder.seat.plan import Plan, load_plan
 from builder.seat.secrets import Passphrases, obtain
 from builder.seat.write import Erase, Materials
 from builder.sizes import parse_size
-from builder.tools import ensure_tools
+from builder.tools import Tools, ensure_tools
 from builder.ui import size_text
 from builder.volume.keys import wipe
 
@@ -57,6 +58,7 @@ def apply_command(
     descriptors: Sequence[str],
     files: Sequence[str],
     passwords: Sequence[str],
+    ask: bool,
     hostnames: Sequence[str],
     recovery: bool,
     erase: str,
@@ -77,7 +79,6 @@ def apply_command(
     names = [e.name for e in plan.environments]
     named = read_hostnames(hostnames, names)
     given = read_for_all(passwords, profiles, tools)
-    edits = {name: edits_for(found, where=f"the image of {name}") for name, found in given.items()}
 
     def checked() -> dict[str, Image]:
         return {e.name: checked_image(project, e.profile, trusted, tools) for e in plan.environments}
@@ -94,6 +95,8 @@ def apply_command(
         refuse_images(images, plan, tests=tests)
         refuse_content(found, plan, wipe=wipe)
         confirm(seat, identity, found, yes=yes, serial=serial, what="all of it will be lost")
+        given = with_asked(given, profiles, tools) if ask else given
+        edits = {name: edits_for(who, where=f"the image of {name}") for name, who in given.items()}
         with passphrases(names, descriptors, files) as secrets:
             report = apply(
                 plan,
@@ -119,6 +122,7 @@ def env_command(
     descriptors: Sequence[str],
     files: Sequence[str],
     passwords: Sequence[str],
+    ask: bool,
     hostnames: Sequence[str],
     recovery: bool,
     keys: Sequence[Path] | None,
@@ -141,7 +145,8 @@ def env_command(
     image = checked_image(project, environment.profile, keys or [project.root / "ci/keys"], tools)
     refuse_images({name: image}, plan, tests=tests)
     hostname = read_hostnames(hostnames, [name]).get(name)
-    hashes = read_for_all(passwords, {name: profiles[name]}, tools).get(name, {})
+    own = {name: profiles[name]}
+    given = read_for_all(passwords, own, tools)
     roots = [h for h in at_rest(disk, name, digests_for(plan, profiles, name)) if h != running]
     boot = name in hosts(plan)
     with busy(project, identity), changing(identity, [name, *roots], tools, boot=boot) as medium:
@@ -153,9 +158,12 @@ def env_command(
             disk.volume(name)
         found = Found(identity.path, identity.size)
         confirm(seat, identity, found, yes=yes, serial=serial, what=f"{name} will be replaced")
+        hashes = (with_asked(given, own, tools) if ask else given).get(name, {})
         with (
             scratch_directory(scratch_place(project, identity)) as scratch,
-            passphrases(asked_for(plan, name, roots), descriptors, files) as secrets,
+            passphrases(
+                asked_for(plan, name, roots), descriptors, files, present=disk.environments
+            ) as secrets,
         ):
             job = Job(
                 plan,
@@ -264,8 +272,23 @@ def confirm(
         raise UsageError("the name is another; nothing was written")
 
 
-def passphrases(names: Sequence[str], descriptors: Sequence[str], files: Sequence[str]) -> Passphrases:
-    found = obtain(names, descriptors=descriptors, files=files)
+def with_asked(
+    given: Mapping[str, Hashes], profiles: Mapping[str, Profile], tools: Tools
+) -> dict[str, Hashes]:
+    """Passwords that were given, and those that a person types now."""
+    if not sys.stdin.isatty():
+        raise UsageError(
+            "there is no terminal to ask for passwords at", hint="give them by --password-file instead"
+        )
+    asked = ask_for_all(profiles, tools)
+    return {name: {**asked.get(name, {}), **given.get(name, {})} for name in {*given, *asked}}
+
+
+def passphrases(
+    names: Sequence[str], descriptors: Sequence[str], files: Sequence[str], *, present: Collection[str] = ()
+) -> Passphrases:
+    """For volumes that are ``present`` the one that they have, for others a new one."""
+    found = obtain(names, descriptors=descriptors, files=files, present=present)
     if found is None:
         raise UsageError(
             "a passphrase is needed, and there is no terminal to ask for it",

@@ -57,7 +57,7 @@ def change_command(
         found = Found(identity.path, identity.size)
         confirm(seat, identity, found, yes=yes, serial=serial, what=WHAT[verb].format(name=name))
         scratch = stack.enter_context(scratch_directory(scratch_place(project, identity)))
-        secrets = stack.enter_context(passphrases(roots, descriptors, files)) if roots else {}
+        secrets = stack.enter_context(passphrases(roots, descriptors, files, present=roots)) if roots else {}
         change = Change(disk, plan, tools, scratch, profiles=profiles, passphrases=secrets, running=running)
         match verb:
             case "rollback":

@@ -30,7 +30,7 @@ def save_command(
     keys = {}
     with (
         busy(project, identity),  # also its scratch directory is the one of other commands
-        passphrases([name], descriptors, files) as secrets,
+        passphrases([name], descriptors, files, present=[name]) as secrets,
         reading(identity) as medium,
     ):
         disk = open_seat(medium, identity.size)
@@ -69,7 +69,7 @@ def restore_command(
         found = Found(identity.path, identity.size)
         what = f"the header of {name} will be the one of the backup, with its passphrases"
         confirm(disk.seat, identity, found, yes=yes, serial=serial, what=what)
-        with passphrases([name], descriptors, files) as secrets:
+        with passphrases([name], descriptors, files, present=[name]) as secrets:
             try:
                 headers.restore(disk, name, sealed, secrets[name])
             finally:
@@ -122,7 +122,7 @@ def enroll_command(
         try:
             with (
                 scratch_directory(scratch_place(project, identity)) as scratch,
-                passphrases([name], descriptors, files) as secrets,
+                passphrases([name], descriptors, files, present=[name]) as secrets,
             ):
                 enroll.enroll(disk, name, device, secrets[name], tools=tools, scratch=scratch)
         finally:

@@ -4,9 +4,11 @@ An image never holds a password. What is set is the hash in the /etc/shadow of t
 which is encrypted; a password that somebody changed on the running seat outlives a replacement.
 """
 
+import getpass
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from builder import ui
 from builder.errors import InputError, UsageError
 from builder.profile import Profile
 from builder.seat.secrets import checked, read_file
@@ -105,6 +107,27 @@ def shadow_edit(given: Hashes, taken_over: Hashes, where: str) -> Callable[[byte
 def edits_for(given: Hashes, taken_over: Hashes | None = None, *, where: str) -> dict[str, Edit]:
     """What to change in small files of ``where`` on their way into the filesystem."""
     return {SHADOW: shadow_edit(given, taken_over or {}, where)} if given or taken_over else {}
+
+
+def ask_for_all(profiles: Mapping[str, Profile], tools: Tools) -> dict[str, Hashes]:
+    """Hashes of the passwords that a person types for the users of environments; Enter leaves one out."""
+    found: dict[str, dict[str, str]] = {}
+    for name, profile in profiles.items():
+        for user in users_of(profile):
+            secret = asked(f"{user} in {name}")
+            if secret is not None:
+                found.setdefault(name, {})[user] = hash_of(tools, secret, "the terminal")
+                wipe(secret)
+    return dict(found)
+
+
+def asked(whose: str) -> bytearray | None:
+    """A password, typed twice."""
+    while first := getpass.getpass(f"Password of {whose} (Enter: none): "):
+        if first == getpass.getpass("Repeat the password: "):
+            return bytearray(first.encode())
+        ui.current().warn("they differ; once more")
+    return None
 
 
 def read_for_all(values: Sequence[str], profiles: Mapping[str, Profile], tools: Tools) -> dict[str, Hashes]:

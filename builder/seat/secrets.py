@@ -4,7 +4,7 @@ import getpass
 import os
 import secrets
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from builder import ui
@@ -36,13 +36,14 @@ def obtain(
     descriptors: Sequence[str] = (),
     files: Sequence[str] = (),
     separate: bool = False,
+    present: Collection[str] = (),
     environment: Mapping[str, str] = os.environ,
 ) -> Passphrases | None:
     """A passphrase for each of ``names``; None where none was given and there is no terminal to ask at.
 
     ``descriptors`` and ``files`` are ``N`` and ``PATH`` for all, or ``NAME:N`` and ``NAME:PATH`` for one
     environment. Without any, credentials are looked for, then a person is asked: once for all, or for each
-    (``separate``).
+    (``separate``). Volumes that are ``present`` have a passphrase: it is asked for once, and no new one.
     """
     found = given(names, descriptors=descriptors, files=files, environment=environment)
     missing = [name for name in names if name not in found]
@@ -50,6 +51,9 @@ def obtain(
         raise UsageError(f"no passphrase was given for {', '.join(missing)}")
     if missing and not sys.stdin.isatty():
         return None
+    if there := [name for name in missing if name in present]:
+        found |= typed(there)
+        missing = [name for name in missing if name not in present]
     if missing and separate:
         found |= {name: ask(f"the volume of {name}") for name in missing}
     elif missing:
@@ -102,9 +106,15 @@ def for_reading(
         return Passphrases()
     found = given(names, descriptors=descriptors, files=files, environment=environment)
     if not found and names and sys.stdin.isatty():
-        typed = getpass.getpass(f"Passphrase of the volumes {' and '.join(names)}: ")
-        found |= {name: checked(bytearray(typed.encode()), "the terminal") for name in names}
+        found |= typed(names)
     return found
+
+
+def typed(names: Sequence[str]) -> dict[str, bytearray]:
+    """The passphrase that volumes have, asked for at the terminal: once for all of them."""
+    what = f"the volume{'s' if len(names) > 1 else ''} {' and '.join(names)}"
+    said = getpass.getpass(f"Passphrase of {what}: ")
+    return {name: checked(bytearray(said.encode()), "the terminal") for name in names}
 
 
 def take(found: Passphrases, names: Sequence[str], value: str, read: Callable[[str], bytearray]) -> None:

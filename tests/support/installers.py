@@ -16,13 +16,13 @@ from builder.installer import pythonparts
 from builder.installer.answers import Then
 from builder.installer.layout import ANSWERS
 from builder.project import Project
-from builder.provision.seatdisk import open_seat
+from builder.provision.seatdisk import open_seat, opened
 from builder.seat.images import Image
 from builder.tools import Tools
 from builder.volume.medium import Medium
 from tests.support.gpgkeys import TestKey
 from tests.support.results import EPOCH
-from tests.support.tinyseat import DISK_SIZE
+from tests.support.tinyseat import DISK_SIZE, PASSPHRASE
 
 KERNEL = b"this is no kernel" * 100
 PROFILES = ("work", "private")
@@ -98,6 +98,15 @@ class Desk:
                 at = os.lseek(f.fileno(), start, os.SEEK_HOLE)
                 parts.append(os.pread(f.fileno(), at - start, start))
         return parts
+
+    def passwords(self, name: str, scratch: Path) -> dict[str, str]:
+        """What /etc/shadow of an environment says of root and the user, of hashes only their kind."""
+        with self.disk.open("rb") as f:
+            seat = open_seat(Medium(f.fileno(), self.disk), DISK_SIZE)
+            with opened(seat, name, bytearray(PASSPHRASE), self.tools, scratch) as filesystem:
+                text = filesystem.data(filesystem.find("etc/shadow")).decode()
+        fields = [line.split(":") for line in text.splitlines()]
+        return {f[0]: f[1][:3] for f in fields if f[0] in ("root", "user")}
 
     def environments(self) -> dict[str, str]:
         """Image versions by environment, as the disk says."""

@@ -155,3 +155,23 @@ def test_a_person_who_reads_volumes_is_asked_once(monkeypatch: pytest.MonkeyPatc
 def test_a_made_up_passphrase_can_be_typed_on_every_layout() -> None:
     assert re.fullmatch(f"[{MODHEX}]{{16}}", made_up().decode())
     assert made_up() != made_up()
+
+
+def test_a_passphrase_that_volumes_have_is_asked_for_once_and_no_new_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    said = []
+
+    def typed(question: str) -> str:
+        said.append(question)
+        return "a new passphrase" if "passphrase for" in question else "short"
+
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("getpass.getpass", typed)
+    found = obtain(["private", "work"], present=["private"], environment={})
+    assert found == {"private": b"short", "work": b"a new passphrase"}
+    assert said == [
+        "Passphrase of the volume private: ",
+        "New passphrase for the volumes of work: ",
+        "Repeat the passphrase for the volumes of work: ",
+    ]

@@ -92,6 +92,7 @@ def test_asked_on_a_disk_that_is_read_as_a_whole_nobody_has_to_agree_to_lose_not
     monkeypatch.setattr(found, "look_for_traces", on_a_large_disk)
     monkeypatch.setattr("builtins.input", lambda _: next(said))
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("getpass.getpass", lambda _: "")
     desk.answers(serial=None, read_all=True)
     assert desk.run() is Then.POWEROFF
     assert desk.environments() == BOTH
@@ -151,7 +152,9 @@ def desk_path() -> list[str]:
     return [os.fspath(Path(__file__).parents[3])]
 
 
-def test_asked_a_person_sees_the_plan_types_the_seats_name_and_gets_the_seat(desk: Desk) -> None:
+def test_asked_a_person_sees_the_plan_types_the_seats_name_and_gets_the_seat(
+    desk: Desk, tmp_path: Path
+) -> None:
     desk.answers(serial=None)
     with talk(desk) as person:
         person.wait_for(r"serial SEATSMITH-TEST-7")
@@ -159,12 +162,21 @@ def test_asked_a_person_sees_the_plan_types_the_seats_name_and_gets_the_seat(des
         person.wait_for(r"written +protective MBR, GPT")
         person.wait_for(r"Nothing was written")
         person.answer(r"Type the seat's name to go on \(tiny\):", "tiny")
+        person.answer(r"Password of root in work \(Enter: none\):", "")
+        person.answer(r"Password of user in work", "mistyped")
+        person.answer(r"Repeat the password", "mis typed")
+        person.answer(r"they differ(?s:.)*Password of user in work", "a password")
+        person.answer(r"Repeat the password", "a password")
+        person.answer(r"Password of root in private", "")
+        person.answer(r"Password of user in private", "")
         person.answer(r"New passphrase", PASSPHRASE.decode())
         person.answer(r"Repeat the passphrase", PASSPHRASE.decode())
         person.wait_for("recovery key of work, shown only now")
         assert person.end() == 0
         assert PASSPHRASE.decode() not in person.said
     assert desk.environments() == BOTH
+    assert desk.passwords("work", tmp_path) == {"root": "*", "user": "$6$"}
+    assert desk.passwords("private", tmp_path) == {"root": "*", "user": "!*"}
 
 
 @pytest.mark.parametrize(
