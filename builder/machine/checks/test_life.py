@@ -46,6 +46,10 @@ def test_volume_closes(seat: SeatInTest) -> None:
     until(lambda: closed(host, name), f"the volume of {name} is closed", timeout=20)
     host.succeed(f"systemctl start --no-block systemd-nspawn@{name}.service")
     host.wait_until_succeeds(f"test -e /dev/mapper/{name} && findmnt /var/lib/machines/{name}", timeout=60)
+    host.succeed(f"systemctl stop systemd-nspawn@{name}.service", timeout=120)
+    opened = shlex.quote(seat.guest.facts.volume_unit)
+    host.run(f"while systemctl is-active --quiet {opened}; do :; done", timeout=20)  # it is being closed
+    host.succeed(f"systemctl start systemd-nspawn@{name}.service", timeout=120)
 
 
 def closed(host: Shell, name: str) -> bool:
