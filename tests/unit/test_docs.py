@@ -11,6 +11,7 @@ from builder.distro.packagesets import initrd_packages, package_sets
 from builder.errors import ExitCode
 from builder.profile import Profile
 from builder.project import Project
+from builder.render.limits import DROPPED, LEFT, REFUSED
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("ci/**/*.md")])
@@ -101,3 +102,19 @@ def test_the_page_of_settings_says_what_became_of_each_setting_of_2021() -> None
         "minimum-vt=8",
     ):
         assert setting in first, setting
+
+
+def test_the_page_of_isolation_names_the_privileges_that_are_rendered() -> None:
+    page = (ROOT / "docs/isolation.md").read_text()
+    table = page.partition("## Privileges inside")[2].partition("\n## ")[0]
+    rows = [row.split("|")[1:3] for row in table.splitlines() if row.startswith("| `")]
+    said: dict[bool, set[str]] = {True: set(), False: set()}
+    for names, what in rows:
+        said[what.strip().startswith("dropped")] |= set(re.findall(r"`(\w+)`", names))
+    assert said[True] == set(DROPPED)
+    assert said[False] == LEFT - set(DROPPED)
+    (calls,) = re.findall(r"nspawn's own list, less `([^`]+)`", table)
+    found = {word for word in calls.split() if not word.endswith("*")}
+    families = tuple(word.removesuffix("*") for word in calls.split() if word.endswith("*"))
+    assert found == {call for call in REFUSED if not call.startswith(families)}
+    assert any(call.startswith(families) for call in REFUSED)
