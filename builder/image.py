@@ -4,7 +4,7 @@ import json
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,7 +15,7 @@ from builder.archive import pack_tree
 from builder.chroot import as_root, remove_foreign_tree
 from builder.distro import backend
 from builder.distro.base import UnknownPackages
-from builder.errors import InputError, MachineError, SeatsmithError, ToolError, TrustError
+from builder.errors import InputError
 from builder.files import (
     PART,
     atomic_path,
@@ -27,11 +27,12 @@ from builder.files import (
     tree_digest,
     write_json,
 )
+from builder.imagefault import build_failure, lacking_units, unknown_packages
 from builder.keptinitrd import initrd_key, keep_initrd, kept_initrd
 from builder.lock import Lock, LockedFile, read_lock, refuse_rollback, write_lock
-from builder.profile import Profile, resolve_profile
+from builder.profile import Profile
 from builder.project import Project
-from builder.run import Arg, ProgramError, run, tail_of
+from builder.run import Arg, ProgramError, run
 from builder.sources import Source, choose_source, reachable, refuse_silent
 from builder.standin.keys import public_key_of
 from builder.standin.places import STANDIN_SCHEME, standin_root
@@ -49,14 +50,10 @@ SHAPING = (
     "normalise.py",
     "render",
     "templates",
+    "unitcheck.py",
 )
 DONE = "done.json"  # says what is in a finished image's place in the cache
 VERSION = r"[a-z0-9][a-z0-9.-]{0,63}"  # os-release(5), less the "_" that parts the names of files
-UNTRUSTED = (  # as pacman says it, and emerge
-    r"^(?:error: .*(?:signature|PGP|corrupted|key \").*"
-    r"|!!! Error extracting .*GnuPG verification failed|[ *\t]+binpkg appears unsigned.*"
-    r"|!!! Digest verification failed.*|!!! Fetched file: .* VERIFY FAILED!)$"
-)
 KEPT_ARTIFACTS = 3  # finished images kept in the cache for each profile
 
 
@@ -115,7 +112,7 @@ def make_lock(project: Project, profile: Profile, source: Source, *, date: str |
                     scratch=scratch,
                 )
         except UnknownPackages as e:
-            raise InputError("\n".join(located(project, profile, e)), hint=e.hint) from e
+            raise unknown_packages(project, profile, e) from e
         finally:
             remove_tree(scratch)
         path = lock_path(project, profile, source)
@@ -123,15 +120,6 @@ def make_lock(project: Project, profile: Profile, source: Source, *, date: str |
             refuse_rollback(read_lock(path), lock)
         write_lock(path, lock)
     return lock
-
-
-def located(project: Project, profile: Profile, unknown: UnknownPackages) -> Iterator[str]:
-    """The package manager's answers, each with the place of the profile that asked."""
-    resolved = resolve_profile(project, profile.name)
-    added = resolved.profile.packages.add
-    for name, answer in unknown.answers.items():
-        position = resolved.origin(("packages", "add", added.index(name))) if name in added else None
-        yield f"{position}: {answer}" if position else f"{answer} (it is in Seatsmith's own package sets)"
 
 
 def at_work(project: Project, profile: Profile) -> AbstractContextManager[int]:
@@ -342,7 +330,7 @@ def run_build(
         kept = project.cache / "logs" / f"{name}.mkosi.log"
         kept.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(log, kept)
-        raise build_failure(name, log, kept) from e
+        raise lacking_units(project, build.profile, log) or build_failure(name, log, kept) from e
     (build.output / f"{name}.tar.zst").rename(made / "image.tar.zst")
     uki = build.output / f"{name}.efi"
     if uki.exists():
@@ -353,22 +341,6 @@ def run_build(
     render_host_bundle(build.profile, bundle, host_user=sound_user(build.profile))
     pack_tree(bundle, made / "host.tar.zst", epoch=build.epoch)
     shutil.copytree(build.rendered, made / "rendered", symlinks=True)
-
-
-def build_failure(name: str, log: Path, kept: Path) -> SeatsmithError:
-    """The error that mkosi's log tells of: a full disk or a bad signature is no failure of mkosi."""
-    text = log.read_text(errors="replace")
-    hint = f"log: {kept}"
-    if "No space left on device" in text:
-        return MachineError(f"mkosi could not build {name}: No space left on device", hint=hint)
-    if refused := list(dict.fromkeys(re.findall(UNTRUSTED, text, flags=re.M))):
-        lines = "\n".join(f"  {line.strip(' *')}" for line in refused[:5])
-        return TrustError(f"the package manager refused what {name} is made of:\n{lines}", hint=hint)
-    return ToolError(f"mkosi could not build {name}:\n{indented(tail_of(log))}", hint=hint)
-
-
-def indented(text: str) -> str:
-    return "\n".join(f"  {line}" for line in text.splitlines())
 
 
 def prune(parent: Path, *, keep: Path) -> None:

@@ -18,7 +18,7 @@ from builder.store import Store
 from builder.tools import Tools
 
 MEANT_OTHERWISE = frozenset(",:$'\"\\\n")  # in a path that mkosi.conf(5) is given
-FINALIZE = "builder/normalise.py"  # mkosi.conf names it by this path
+FINALIZE = ("builder/normalise.py", "builder/unitcheck.py")  # mkosi.conf names them by these paths
 INITRD = "initrd"  # mkosi.images/initrd
 Settings = dict[str, dict[str, list[str]]]
 
@@ -130,7 +130,7 @@ def prepare(build: Build, project: Project, *, store: Store, tools: Tools) -> No
                 f"{place}: mkosi cannot work below a path with {' '.join(map(repr, strange))} in it",
                 hint="set XDG_CACHE_HOME to another place",
             )
-    for shared in (*project.root.glob("mkosi.*"), project.root / FINALIZE):
+    for shared in (*project.root.glob("mkosi.*"), *(project.root / name for name in FINALIZE)):
         stage(shared, build.checkout / shared.relative_to(project.root))
     if build.profile.files is not None:
         stage(project.profiles / build.profile.files, build.scratch / "files")

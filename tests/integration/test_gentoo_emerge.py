@@ -19,7 +19,7 @@ from builder.distro.gentoo.emerge import OPTIONS
 from builder.distro.gentoo.index import parse_index
 from builder.distro.gentoo.resolve import Bench, Plan, unpack_stage
 from builder.errors import InputError, TrustError
-from builder.image import build_failure
+from builder.imagefault import build_failure
 from builder.profile import Profile, load_profile
 from builder.project import find_project
 from builder.run import run

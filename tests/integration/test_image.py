@@ -107,6 +107,20 @@ def test_the_bundle_of_whatever_users_is_the_one_that_render_shows(
     assert inside[f"./{sound}"][1] == (tiny.project.rendered("people") / "host" / sound).read_bytes()
 
 
+def test_a_unit_that_nothing_brings_is_named_with_its_line_and_names_like_it(tiny: TinyProject) -> None:
+    units = tiny.root / "profiles/extra/usr/lib/systemd/system"
+    units.mkdir(parents=True)
+    for name in ("backup@.timer", "sshd.service"):
+        (units / name).write_text("")
+    asked = "services: {enable: [backup@home.timer,\n  sshdd.service,\n  qqqqqq.socket]}\n"
+    tiny.write_profile(f"{PROFILE}files: extra\n{asked}", "units")
+    refused = tiny.run("image", "units")
+    assert refused.code == 3
+    assert "units.yaml:9:3: the image has no unit sshdd.service; did you mean sshd.service?\n" in refused.err
+    assert "units.yaml:10:3: the image has no unit qqqqqq.socket\n" in refused.err
+    assert "backup" not in refused.err
+
+
 def test_the_papers_name_the_packages_and_every_input(tiny: TinyProject) -> None:
     manifest = json.loads((tiny.dist() / "manifest.json").read_text())
     assert "hello" in {p["name"] for p in manifest["packages"]}

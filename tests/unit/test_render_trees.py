@@ -164,9 +164,9 @@ def test_only_users_with_keys_get_a_key_file(tmp_path: Path) -> None:
 def test_a_masked_unit_is_a_link_to_nothing(tmp_path: Path) -> None:
     render_image(profile(services={"enable": ["sshd.service"], "mask": ["man-db.timer"]}), tmp_path)
     assert (tmp_path / "etc/systemd/system/man-db.timer").readlink() == Path("/dev/null")
-    preset = (tmp_path / "usr/lib/systemd/system-preset/00-seat.preset").read_text()
-    assert "enable sshd.service\n" in preset
-    assert preset.endswith("disable *\n")
+    presets = tmp_path / "usr/lib/systemd/system-preset"  # in the order of their names
+    assert "enable sshd.service\n" in (presets / "00-profile.preset").read_text()
+    assert (presets / "00-seat.preset").read_text().endswith("disable *\n")
 
 
 def test_no_text_login_is_started_on_an_environments_own_terminal(tmp_path: Path) -> None:
