@@ -156,9 +156,12 @@ def printable(text: str) -> str:
     return "".join(c.encode("unicode_escape").decode() if c in COMMANDS else c for c in text)
 
 
-def show(value: Any, text: str, *, as_json: bool) -> None:
-    """Print a result on stdout: ``value`` as JSON, or ``text``."""
-    print(json.dumps(value, indent=2, default=str, ensure_ascii=False) if as_json else printable(text))
+def show(value: Any, text: str, *, as_json: bool, styled: bool = False) -> None:
+    """Print a result on stdout: ``value`` as JSON, or ``text``, where it is ``styled`` with its colours."""
+    if as_json:
+        print(json.dumps(value, indent=2, default=str, ensure_ascii=False))
+    else:
+        print(text if styled else printable(text))
 
 
 _current: ContextVar[Ui] = ContextVar("ui")

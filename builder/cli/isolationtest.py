@@ -73,6 +73,7 @@ def isolation_test(
         {"seat": subject.name, "ok": tested.report.ok, "report": tested.report.page, "rows": shown},
         text,
         as_json=json,
+        styled=True,
     )
     if not tested.report.ok:
         raise typer.Exit(1)

@@ -13,6 +13,7 @@ from rich.text import Text
 from builder.isolation.rows import BY_ID, Promise
 from builder.isolation.verdict import Attempt, Result, Verdict
 from builder.report.record import PICTURES, CheckRecord, Picture
+from builder.ui import printable
 
 SHOWN = 40  # ways that the report lists for one row
 IN_A_LOG = 120  # columns of a table that no terminal limits
@@ -83,7 +84,7 @@ def cells(result: Result) -> tuple[str | Text, ...]:
     if found.verdict is Verdict.OPEN and found.kept:
         verdict = Text("open, as documented", style="yellow")
     refused = result.attempt.refusals if found.verdict is Verdict.BLOCKED else ""
-    shown = refused if len(refused) <= 30 else f"{refused[:29]}…"
+    shown = printable(refused if len(refused) <= 30 else f"{refused[:29]}…")
     return f"  {result.title}", tried_text(result.attempt), verdict, shown, control_text(result.control)
 
 

@@ -62,8 +62,9 @@ def test_words_of_others_do_not_command_the_terminal(
     rich.warn(name)
     rich.error(name, name)
     ui.show(None, f"a\t{name}\nb", as_json=False)
+    ui.show(None, "\x1b[32mgreen\x1b[0m", as_json=False, styled=True)
     out, err = capsys.readouterr()
-    assert out == f"a\t{shown}\nb\n"
+    assert out == f"a\t{shown}\nb\n\x1b[32mgreen\x1b[0m\n", "a table keeps its colours"
     assert not ui.COMMANDS & set(err)
     assert err.count(shown) >= 5
 
