@@ -7,7 +7,6 @@ names, also those of attributes: nothing of it is ever given to a program.
 """
 
 import contextlib
-import os
 import stat
 import tarfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -15,6 +14,7 @@ from pathlib import PurePosixPath
 from typing import BinaryIO
 
 from builder.errors import InputError
+from builder.seat.model import OF_THE_IMAGE
 from builder.seat.tree import Edit
 from builder.volume.ext4fill import CARRIED_FLAGS
 from builder.volume.ext4inode import device_number, modified
@@ -40,26 +40,36 @@ class Kept:
     ) -> None:
         self._filesystem, self._edits = filesystem, edits or {}
         self.roots: dict[str, Entry] = {}
-        for path in sorted({p.strip("/") for p in paths}):
+        wanted = sorted({p.strip("/") for p in paths})
+        for path in wanted:
             if any(path == r or path.startswith(f"{r}/") for r in self.roots):
                 continue
-            self.refuse_link(path)
+            self.refuse_link(path, wanted)
             with contextlib.suppress(Missing):
                 self.roots[path] = filesystem.find(path)
 
-    def refuse_link(self, path: str) -> None:
-        """Raise InputError where ``path``, or a directory above it, is a link to a directory."""
+    def refuse_link(self, path: str, wanted: Collection[str]) -> None:
+        """Raise InputError where ``path``, or a directory above it, is a link to what would go.
+
+        That is what is neither the image's nor below another of the paths ``wanted``. Behind a link may be
+        others, and links on the way.
+        """
         for place in (path, *map(str, PurePosixPath(path).parents[:-1])):
             with contextlib.suppress(Missing):
                 if not (link := self._filesystem.find(place)).is_link:
                     continue
+                there = self._filesystem.resolve(place)
+                itself = place == path
+                if itself and there.path.split("/")[0] in OF_THE_IMAGE:
+                    continue
+                if itself and any(f"{there.path}/".startswith(f"{w}/") for w in wanted):
+                    continue
                 target = self._filesystem.target(link.inode)
-                there = os.path.normpath(f"/{PurePosixPath(place).parent / target}")
-                if self._filesystem.find(there).is_directory:
-                    raise InputError(
-                        f"/{path} is to be kept, and /{place} is a link to {target}",
-                        hint=f"write {there}{path.removeprefix(place)} in `keep:` of the seat file instead",
-                    )
+                real = f"/{there.path}{path.removeprefix(place)}"
+                raise InputError(
+                    f"/{path} is to be kept, and /{place} is a link to {target}",
+                    hint=f"write {real} in `keep:` of the seat file {'too' if itself else 'instead'}",
+                )
 
     def covers(self, name: str) -> bool:
         """Whether a member of the image's tar makes room for what is kept."""

@@ -25,6 +25,7 @@ _INCOMPAT_64BIT, _INCOMPAT_RECOVER = 0x80, 0x4
 _CHUNK = 1 << 16
 _CACHED = 64  # chunks
 _LARGEST = 16 << 20  # bytes of a file that is read as a whole: a tree of others may hold one of terabytes
+_LINKS = 40  # that the kernel follows in a path (path_resolution(7))
 _PART = 1 << 20  # of a file's content at a time
 
 
@@ -207,6 +208,31 @@ class Filesystem:
             if number is None:
                 raise Missing(f"there is no {path}")
             found = Entry(f"{found.path}/{step}".removeprefix("/"), self.inode(number))
+        return found
+
+    def resolve(self, path: str) -> Entry:
+        """The entry that a path leads to, links followed, each from the root of this filesystem.
+
+        Raises Missing where it leads nowhere.
+        """
+        found, todo, links = Entry("", self.inode(ROOT_INODE)), path.split("/"), 0
+        while todo:
+            step = todo.pop(0)
+            if step in ("", "."):
+                continue
+            if step == "..":
+                found = self.find(found.path.rpartition("/")[0])
+                continue
+            below = self.find(f"{found.path}/{step}")
+            if not below.is_link:
+                found = below
+                continue
+            links += 1
+            target = self.target(below.inode)
+            if links > _LINKS:
+                raise Missing(f"there is no {path}: too many links")
+            todo = [*target.split("/"), *todo]
+            found = Entry("", self.inode(ROOT_INODE)) if target.startswith("/") else found
         return found
 
     def target(self, link: Inode) -> str:

@@ -9,7 +9,7 @@ import pytest
 from builder.errors import InputError
 from builder.provision.accounts import hashes_in
 from builder.provision.keep import Kept
-from builder.volume.ext4read import Missing
+from builder.volume.ext4read import Filesystem, Missing
 
 
 @dataclass
@@ -19,12 +19,21 @@ class Tree:
     paths: dict[str, str]
 
     def find(self, path: str) -> Any:
-        kind = self.paths.get(path.strip("/"))
+        kind = self.paths.get(path.strip("/")) if path.strip("/") else "dir"
+        if kind is None and any(known.startswith(f"{path.strip('/')}/") for known in self.paths):
+            kind = "dir"
         if kind is None:
             raise Missing(f"there is no {path}")
         if kind == "damaged":
             raise InputError("directory (inode 12) is damaged")
-        return SimpleNamespace(is_link=kind.startswith("link "), is_directory=kind == "dir", inode=kind)
+        place = path.strip("/")
+        link, folder = kind.startswith("link "), kind == "dir"
+        return SimpleNamespace(path=place, is_link=link, is_directory=folder, inode=kind)
+
+    def inode(self, number: int) -> str:
+        return "dir"
+
+    resolve = Filesystem.resolve
 
     def data(self, entry: Any) -> bytes:
         raise AssertionError(f"{entry} was read")
@@ -68,3 +77,31 @@ def test_a_link_above_what_is_to_be_kept_is_refused() -> None:
 def test_a_link_to_a_file_is_kept_as_the_link_it_is() -> None:
     paths = {"etc/localtime": "link ../usr/share/zoneinfo/UTC", "usr/share/zoneinfo/UTC": "file"}
     assert kept(paths, "/etc/localtime") == ["etc/localtime"]
+
+
+@pytest.mark.parametrize(
+    "links",
+    [
+        {"home": "link /data/h", "data/h": "link ../srv/home"},
+        {"home": "link data/home", "data": "link /srv"},
+        {"home": "link ./x/../data/./home", "x": "dir", "data": "link srv"},
+    ],
+)
+def test_what_is_kept_is_not_lost_behind_several_links(links: dict[str, str]) -> None:
+    paths = {**links, "srv": "dir", "srv/home": "dir"}
+    with pytest.raises(InputError, match="/home is a link to") as e:
+        kept(paths, "/home")
+    assert "write /srv/home in `keep:`" in (e.value.hint or "")
+    assert kept(paths, "/home", "/srv/home") == ["home", "srv/home"]
+
+
+def test_a_link_to_a_file_that_would_go_is_refused_and_one_to_nothing_is_not() -> None:
+    paths = {"etc/wg.conf": "link /srv/wg.conf", "srv/wg.conf": "file", "etc/none": "link /srv/none"}
+    with pytest.raises(InputError, match="is to be kept, and /etc/wg") as e:
+        kept(paths, "/etc/wg.conf")
+    assert "write /srv/wg.conf in `keep:` of the seat file too" in (e.value.hint or "")
+    assert kept(paths, "/etc/none") == ["etc/none"]
+
+
+def test_links_that_go_round_are_kept_as_they_are() -> None:
+    assert kept({"home": "link /data", "data": "link /home"}, "/home") == ["home"]
