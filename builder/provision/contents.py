@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from builder import ui
 from builder.errors import InputError
 from builder.provision.accounts import edits_for, hashes_in, users_of
 from builder.provision.hostroots import VolumeRoot, carry_records
@@ -53,6 +54,10 @@ def gather(job: Job, old: Filesystem | None, scratch: Path) -> Contents:
         given = edits_for(job.passwords, where="the old environment, whose file is kept,")
         given |= edits_of(persona) if job.hostname and is_file(old, HOSTS) else {}
         kept = Kept(old, job.keep, given)
+        for path in kept.missing:  # may be meant, and may be misspelt
+            ui.current().warn(
+                f"{path} is to be kept, and the present {job.name} has none: the image's is taken"
+            )
     anew = [HOSTNAME] if job.hostname else []
     lay(persona, overlay, without=kept.roots if kept else (), anew=anew)
     if old and job.is_host:

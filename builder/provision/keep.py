@@ -40,13 +40,17 @@ class Kept:
     ) -> None:
         self._filesystem, self._edits = filesystem, edits or {}
         self.roots: dict[str, Entry] = {}
+        self.missing: list[str] = []
+        """The paths that are not there."""
         wanted = sorted({p.strip("/") for p in paths})
         for path in wanted:
             if any(path == r or path.startswith(f"{r}/") for r in self.roots):
                 continue
             self.refuse_link(path, wanted)
-            with contextlib.suppress(Missing):
+            try:
                 self.roots[path] = filesystem.find(path)
+            except Missing:
+                self.missing.append(f"/{path}")
 
     def refuse_link(self, path: str, wanted: Collection[str]) -> None:
         """Raise InputError where ``path``, or a directory above it, is a link to what would go.

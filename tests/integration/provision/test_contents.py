@@ -115,3 +115,13 @@ def test_a_file_of_the_seat_in_the_place_of_a_kept_directory_is_refused_before_a
         replaced(bench, "2")
     assert kept in (caught.value.hint or "")
     assert digest(bench.disk) == before
+
+
+def test_what_is_to_be_kept_and_is_not_there_is_told(
+    bench: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keep(bench, "/home", "/hme", "/etc/wireguard")
+    replaced(bench, "2")
+    said = capsys.readouterr().err
+    for path in ("/hme", "/etc/wireguard"):
+        assert f"{path} is to be kept, and the present work has none: the image's is taken" in said
