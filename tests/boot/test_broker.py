@@ -51,6 +51,20 @@ with open("/dev/tty10") as terminal:  # KDSKBMODE: what a desktop sets, so that 
 with open("/dev/tty10") as terminal:
     print(*struct.unpack("i", fcntl.ioctl(terminal, 0x4B44, bytes(4))))
 """
+UNASKED = """
+import fcntl, os, struct, time
+with open("/dev/tty10") as terminal:
+    if not os.fork():  # VT_SETMODE: the kernel asks a process that is dead whether it lets go
+        fcntl.ioctl(terminal, 0x5602, struct.pack("=2b3h", 1, 0, 10, 12, 0))
+        os._exit(0)
+    os.wait()
+    fcntl.ioctl(terminal, 0x5606, 10)  # VT_ACTIVATE
+    deadline = time.monotonic() + 60
+    while open("/sys/class/tty/tty0/active").read().strip() != "tty10" and time.monotonic() < deadline:
+        time.sleep(0.1)
+    time.sleep(2)
+    print(*struct.unpack("i", fcntl.ioctl(terminal, 0x4B44, bytes(4))))
+"""
 K_XLATE, K_OFF = 1, 4
 
 
@@ -130,6 +144,20 @@ def test_function_keys_leave_an_environment_whose_desktop_hangs(guest: BrokerGue
     guest.go(ALPHA)
     guest.python(HANG.format(mode=K_XLATE))
     guest.go(TEXT)
+
+
+def test_the_console_of_who_comes_by_itself_hears_nothing_though_the_kernel_turns_it_on(
+    guest: BrokerGuest,
+) -> None:
+    guest.go(HOST)
+    guest.record()
+    assert guest.python(UNASKED).split() == [str(K_OFF)]
+    guest.machine.type_text("secret")
+    assert guest.told() == []
+    guest.go(TEXT)
+    guest.go(ALPHA)
+    guest.machine.send_key("a")
+    guest.wait_told(key("alpha", "a", 0))  # and the keyboard is everybody's again
 
 
 def test_only_in_front_can_an_environment_press_keys_of_its_own_devices(guest: BrokerGuest) -> None:
