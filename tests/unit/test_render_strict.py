@@ -260,6 +260,13 @@ def test_a_container_uses_up_neither_the_hosts_memory_nor_its_journal(tmp_path: 
     assert {"MemoryMax=80%", "LogRateLimitBurst=1000"} <= set(unit.read_text().splitlines())
 
 
+def test_the_kernel_loads_no_rare_protocol_because_a_container_asks_for_it(tmp_path: Path) -> None:
+    text = (bundle(tmp_path) / "usr/lib/modprobe.d/50-seatsmith.conf").read_text()
+    lines = [line for line in text.splitlines() if not line.startswith("#")]
+    assert all(re.fullmatch(r"blacklist \w+", line) for line in lines), "install= would end modprobe as well"
+    assert {"blacklist rds", "blacklist tipc", "blacklist vsock_loopback"} <= set(lines)
+
+
 def test_a_shared_container_has_nothing_of_all_this(tmp_path: Path) -> None:
     render_host_bundle(shared(), tmp_path, host_user="user")
     text = picture(tmp_path)
