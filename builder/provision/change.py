@@ -131,17 +131,15 @@ class Change:
         self.done += roots.said
 
     def point_to(self, host: str, volume: str) -> None:
-        header = self.disk.header(volume)
-        if header is None:
-            raise InputError(f"volume {volume} holds no whole LUKS2 header")
-        point_entry(self.boot_files, self.plan, host, kernel_of(self.disk, volume), header.uuid)
+        uuid = self.disk.whole_header(volume).uuid
+        point_entry(self.boot_files, self.plan, host, kernel_of(self.disk, volume), uuid)
 
     def undo(self, name: str, pending: Run) -> None:
         """Give up what was interrupted, or finish it where its only commit was done."""
         disk = self.disk
         self.wipe_places(pending)
         if pending.verb != "env":
-            self.done.append(f"the interrupted `provision {pending.verb} {name}` is given up")
+            self.done.append(self.end_of(name, pending))
             disk.journal.append(pending.id, pending.verb, "undone")
             return
         if name + NEW in disk.names:
@@ -160,6 +158,18 @@ class Change:
         if name in hosts(self.plan):
             remove_stale_kernels(disk, self.boot_files)
         disk.journal.append(pending.id, "env", "undone")
+
+    def end_of(self, name: str, pending: Run) -> str:
+        """What became of an interrupted change that is no replacement: its commit was done, or not."""
+        names, what = self.disk.names, f"the interrupted `provision {pending.verb} {name}`"
+        match pending.verb:
+            case "remove":
+                through = name not in names
+            case "drop":
+                through = name + PREVIOUS not in names
+            case _:
+                through = name in names and self.disk.volume(name).extents >= pending.data.get("extents", 0)
+        return f"{what} had gone through, and cannot be undone" if through else f"{what} is given up"
 
     def drop(self, name: str) -> None:
         """Give up the previous environment: its room becomes free, its keys are overwritten."""

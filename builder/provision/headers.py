@@ -38,10 +38,7 @@ class Sealed:
 
 def header_bytes(disk: SeatDisk, name: str) -> bytes:
     """A volume's header with all keyslots. Raises InputError where it is damaged."""
-    header, read = disk.header(name), disk.volume_reader(name)
-    if header is None:
-        raise InputError(f"volume {name} holds no whole LUKS2 header")
-    return read(0, header.payload)
+    return disk.volume_reader(name)(0, disk.whole_header(name).payload)
 
 
 def seal(disk: SeatDisk, name: str, secret: bytearray) -> bytes:

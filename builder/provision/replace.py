@@ -317,16 +317,14 @@ class Replacement:
 
     def switch_boot_entry(self) -> None:
         """Have the boot menu name the new kernel and the new volume."""
-        header = self.disk.header(self.new)
-        if header is None:
-            raise InputError(f"volume {self.new} holds no whole LUKS2 header")
+        uuid = self.disk.whole_header(self.new).uuid
         if not self.written:  # by the run that was interrupted
             self.stage_kernel()
             self.disk.medium.sync()
             self.read_back()
         self.boot_files.publish()
         kernel = kernel_of(self.disk, self.new)
-        point_entry(self.boot_files, self.job.plan, self.job.name, kernel, header.uuid)
+        point_entry(self.boot_files, self.job.plan, self.job.name, kernel, uuid)
 
     def kernel_tag(self) -> dict[str, str]:
         """The name that a host's kernel has on the ESP."""

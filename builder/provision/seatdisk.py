@@ -85,6 +85,16 @@ class SeatDisk:
         except InputError:
             return None
 
+    def whole_header(self, name: str) -> luks.Header:
+        """The same. Raises InputError that says what is wrong with it."""
+        try:
+            return luks.read_header(self.volume_reader(name))
+        except InputError as e:
+            hint = "put a saved one back: seatsmith provision header-restore"
+            if "copies" in e.message:
+                hint = "start the environment once: cryptsetup then takes the later one for both"
+            raise InputError(f"volume {name}: {e.message}", hint=hint) from e
+
     def tags(self, name: str) -> dict[str, str]:
         """What provisioning noted about a volume: ``image``, ``id``, ``run``, ``uki``."""
         pairs = (
@@ -168,10 +178,7 @@ def unlocked(
     disk: SeatDisk, name: str, passphrase: bytearray, tools: Tools, scratch: Path
 ) -> Iterator[Payload]:
     """A volume's payload; its key is wiped on leaving. Raises TrustError for a wrong passphrase."""
-    header = disk.header(name)
-    if header is None:
-        raise InputError(f"volume {name} holds no LUKS2 header")
-    read, at = disk.volume_reader(name), header.payload
+    read, at = disk.volume_reader(name), disk.whole_header(name).payload
     copy = scratch / f"{name}.header"
     copy.write_bytes(read(0, at))
     try:

@@ -208,7 +208,7 @@ def commands(changes: Changes, known: Mapping[str, Entry | None], scratch: Path)
             continue
         source = scratch / f"file-{number}"
         source.write_bytes(new.data)
-        yield f"write {source} {name}"
+        yield f"write {quoted(str(source))} {name}"
         yield f"sif {name} mode {stat.S_IFREG | new.mode:#o}".replace("0o", "0")
         yield f"sif {name} uid 0"
         yield f"sif {name} gid 0"

@@ -7,7 +7,9 @@ import pytest
 
 from builder.errors import InputError, TrustError
 from builder.provision import headers
+from builder.volume import luks
 from builder.volume.keys import recovery_key
+from builder.volume.luks import SECOND_HEADER
 from tests.support.provisioned import Bench
 from tests.support.tinyseat import PASSPHRASE
 
@@ -35,10 +37,33 @@ def test_a_damaged_header_is_put_back_and_the_volume_opens_again(bench: Bench, t
     before, backup = bench.contents("work"), tmp_path / "work.header"
     save(bench, "work", backup, PASSPHRASE)
     damage(bench, "work")
-    with pytest.raises(InputError, match="no LUKS2 header"):
+    with pytest.raises(InputError, match="volume work: this is not a LUKS2 volume"):
         bench.contents("work")
     restore(bench, "work", backup, PASSPHRASE)
     assert bench.contents("work") == before
+
+
+def test_a_header_whose_copies_differ_is_told_as_that_and_cryptsetup_makes_them_one(
+    bench: Bench, tmp_path: Path
+) -> None:
+    """As where the power goes while a device is enrolled."""
+    header, secret = tmp_path / "header", tmp_path / "secret"
+    secret.write_bytes(PASSPHRASE)
+    with bench.opened() as disk:
+        header.write_bytes(headers.header_bytes(disk, "work"))
+        cheap = ["--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000"]
+        add = ["cryptsetup", "luksAddKey", "-q", "--key-file", secret, *cheap, header, secret]
+        bench.tools.run(add)
+        later = header.read_bytes()
+        disk.medium.write(disk.offset("work") + 2 * SECOND_HEADER, later[2 * SECOND_HEADER :])
+        disk.medium.write(disk.offset("work") + SECOND_HEADER, later[SECOND_HEADER : 2 * SECOND_HEADER])
+        header.write_bytes(disk.volume_reader("work")(0, len(later)))
+        with pytest.raises(InputError, match="volume work: the two copies") as caught:
+            disk.whole_header("work")
+        assert "start the environment once" in (caught.value.hint or "")
+    bench.tools.run(["cryptsetup", "luksDump", header])
+    data = header.read_bytes()
+    assert len(luks.read_header(headers.reader(data)).keyslots) == 2
 
 
 def test_a_backup_is_for_its_owner_alone_and_holds_no_part_of_the_header(

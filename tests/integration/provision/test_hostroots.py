@@ -360,7 +360,7 @@ def test_a_filesystem_is_edited_by_its_changed_blocks_alone(tools: Tools, tmp_pa
         "home/empty": File(0o600),
     }
     with image.open("r+b") as f:
-        scratch = tmp_path / "scratch"
+        scratch = tmp_path / "scratch beside a file"
         scratch.mkdir()
         blocks = changed_blocks(reader(f), changes, tools=tools, scratch=scratch)
         mixed = Filesystem(over(reader(f), blocks))

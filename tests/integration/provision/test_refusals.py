@@ -13,6 +13,7 @@ from builder.project import Project
 from builder.provision import keyfiles
 from builder.provision.apply import refuse_content, refuse_same_group
 from builder.provision.bootfiles import BootFiles, kernel_of
+from builder.provision.change import Change
 from builder.provision.forecast import of_apply
 from builder.provision.found import Found, look
 from builder.provision.identity import identify
@@ -22,8 +23,10 @@ from builder.seat import images
 from builder.seat.images import Image
 from builder.volume import lvmcommit, target
 from builder.volume.lvm import Segment
+from tests.integration.provision.test_asked import BeforeTheEnd
 from tests.integration.provision.test_replace import change
 from tests.support import lvm2
+from tests.support.faults import PowerCut
 from tests.support.provisioned import Bench
 from tests.support.tinyseat import put_image
 
@@ -189,3 +192,20 @@ def test_an_image_whose_manifest_changes_while_it_is_checked_is_refused(
     monkeypatch.setattr(images, "find_image", found)
     with pytest.raises(TrustError, match="was changed while it was checked"):
         bench.image("work")
+
+
+@pytest.mark.parametrize(
+    ("verb", "rest", "said"),
+    [
+        ("remove", (), "`provision remove work` had gone through, and cannot be undone"),
+        ("drop", (), "`provision drop work` had gone through, and cannot be undone"),
+        ("grow", (40,), "`provision grow work` had gone through, and cannot be undone"),
+    ],
+)
+def test_what_had_gone_through_is_not_called_given_up(
+    verb: str, rest: tuple[int, ...], said: str, bench: Bench
+) -> None:
+    bench.replace("work", bench.new_image("work", "2"))
+    with bench.opened(BeforeTheEnd) as disk, bench.empty_scratch() as scratch, pytest.raises(PowerCut):
+        getattr(Change(disk, bench.plan(), bench.tools, scratch), verb)("work", *rest)
+    assert change(bench, "roll_back", "work") == [f"the interrupted {said}"]
