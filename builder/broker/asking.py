@@ -61,10 +61,13 @@ class Asking:
         self.held.clear()
 
     def asked_for(self, vt: int) -> bool:
-        """Whether somebody asked for this terminal; it is not asked for twice by one key."""
-        woken = vt == self.asleep
+        """Whether somebody asked for this terminal; it is not asked for twice by one key.
+
+        Who was in front before one came by itself, or before suspend, has not been left by anybody.
+        """
+        back = vt == self.asleep or (self.unasked and vt == self.before)
         if vt != self.vt or self.now() - self.at > LATELY:
-            return woken
+            return back
         self.vt = 0
         return True
 

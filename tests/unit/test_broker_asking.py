@@ -68,6 +68,27 @@ def test_devices_are_grabbed_before_the_console_is_turned_off_and_not_for_longer
     assert (seen, desk.devices.grabbed) == ([{"board"}], set())
 
 
+def test_an_environment_that_comes_back_after_one_that_came_by_itself_is_told_again(desk: Desk) -> None:
+    desk.switch(GUEST)
+    for _ in range(2):
+        desk.comes(WORK)
+        desk.now += asking.LONGEST
+        desk.turn()
+        assert desk.terminal.asked.pop() == GUEST
+        desk.says("board", DOWN)
+        desk.turn()
+        desk.comes(GUEST)
+        desk.says("board", UP, DOWN, UP)
+        desk.turn()
+        assert desk.maker.read("guest/keyboard") == [DOWN, UP]
+    assert desk.maker.read("work/keyboard") == []
+    desk.switch(HOST)
+    desk.comes(GUEST)
+    desk.says("board", DOWN)
+    desk.turn()
+    assert desk.maker.read("guest/keyboard") == [], "it was left since"
+
+
 def test_who_starts_no_display_server_is_sent_back_all_the_same(desk: Desk) -> None:
     desk.switch(HOST)
     desk.comes(WORK)
@@ -185,7 +206,7 @@ def test_a_key_of_a_keyboard_that_is_gone_is_not_held(desk: Desk) -> None:
 
 def test_one_key_asks_once(desk: Desk) -> None:
     desk.switch(GUEST)
-    desk.comes(WORK)
+    desk.comes(HOST)
     desk.comes(GUEST)
     desk.says("board", DOWN)
     desk.turn()
