@@ -63,9 +63,10 @@ class Asking:
     def asked_for(self, vt: int) -> bool:
         """Whether somebody asked for this terminal; it is not asked for twice by one key.
 
-        Who was in front before one came by itself, or before suspend, has not been left by anybody.
+        Who was in front before one came by itself, or before suspend, has not been left by anybody: unless
+        somebody asked for another one meanwhile, and it went elsewhere to come back.
         """
-        back = vt == self.asleep or (self.unasked and vt == self.before)
+        back = self.vt in (0, vt) and (vt == self.asleep or (self.unasked and vt == self.before))
         if vt != self.vt or self.now() - self.at > LATELY:
             return back
         self.vt = 0

@@ -10,7 +10,7 @@ from builder.broker.codes import EV_KEY, Event
 from tests.support.brokerdesk import BOARD, MOUSE, Desk
 
 WORK, GUEST, HOST = 8, 9, 7
-A, CONTROL, ALT, F8, F9 = 30, 29, 56, 66, 67
+A, CONTROL, ALT, F2, F8, F9 = 30, 29, 56, 60, 66, 67
 DOWN, UP = Event(EV_KEY, A, 1), Event(EV_KEY, A, 0)
 
 
@@ -161,6 +161,18 @@ def test_who_was_in_front_when_the_machine_was_suspended_is_so_when_it_wakes_up(
     desk.says("board", DOWN)
     desk.turn()
     assert desk.maker.read("work/keyboard") == [UP], "it wakes up to one terminal"
+
+
+@pytest.mark.parametrize("past", [asking.SUSPENDED, GUEST])
+def test_who_is_asked_to_go_is_told_nothing_when_it_is_back_from_elsewhere(desk: Desk, past: int) -> None:
+    desk.says("board", *(Event(EV_KEY, code, 1) for code in (CONTROL, ALT, F2)))
+    desk.turn()
+    desk.maker.read("work/keyboard")
+    desk.comes(past)  # by a control sequence, or with the help of another container
+    desk.comes(WORK)
+    desk.says("board", DOWN)
+    desk.turn()
+    assert DOWN not in desk.maker.read("work/keyboard")
 
 
 def test_a_function_key_alone_is_for_programs(desk: Desk) -> None:
