@@ -43,8 +43,12 @@ class Asking:
         self.back: float | None = None
         """When that comes back."""
 
-    def hear(self, events: Iterable[Event]) -> None:
-        """Whatever real keyboards say. While the host is in front that is of the keys HEARD alone."""
+    def hear(self, events: Iterable[Event]) -> int | None:
+        """Whatever real keyboards say. While the host is in front that is of the keys HEARD alone.
+
+        Returns the terminal that Ctrl, Alt and a function key ask for, wherever the former went down.
+        """
+        wanted = None
         for event in events:
             if event.kind != EV_KEY or event.code not in HEARD:
                 continue
@@ -52,6 +56,8 @@ class Asking:
                 (self.held.discard if event.value == RELEASED else self.held.add)(event.code)
             elif event.value == PRESSED and self.holds(ALT) and (self.holds(CONTROL) or not self.graphic()):
                 self.vt, self.at = FUNCTION_KEYS[event.code], self.now()
+                wanted = self.vt if self.holds(CONTROL) else wanted
+        return wanted
 
     def holds(self, codes: Iterable[int]) -> bool:
         return not self.held.isdisjoint(codes)

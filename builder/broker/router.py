@@ -6,15 +6,13 @@ pressed or touched is remembered, and taken back when its terminal is left or th
 
 import functools
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from .codes import (
     ABS_MT_SLOT,
     ABS_MT_TRACKING_ID,
-    ALT,
-    CONTROL,
     EV_ABS,
     EV_KEY,
     EV_LED,
@@ -24,7 +22,6 @@ from .codes import (
     FINE,
     FINE_WHEELS,
     FIRST_MT,
-    FUNCTION_KEYS,
     HOST_KEYS,
     LAST_MT,
     LEDS,
@@ -74,8 +71,6 @@ class Router:
         self.held: dict[tuple[str, int], set[str]] = {}
         """Virtual device and key, and the real devices that hold it: of the active environment."""
         self.leds: dict[str, dict[int, int]] = {}
-        self.asked: int | None = None
-        """The terminal that Ctrl, Alt and a function key ask for, whatever the environment makes of them."""
 
     def switch(self, vt: int) -> list[Delivery]:
         """Another terminal is active. What the left environment was told is pressed is taken back.
@@ -184,12 +179,7 @@ class Router:
         (holders.add if event.value == PRESSED else holders.discard)(name)
         if not holders:
             del self.held[clone, code]
-        elif code in FUNCTION_KEYS and not before and self.holds(clone, CONTROL) and self.holds(clone, ALT):
-            self.asked = FUNCTION_KEYS[code]
         return [Event(EV_KEY, code, event.value)] if before != bool(holders) else []
-
-    def holds(self, clone: str, codes: Iterable[int]) -> bool:
-        return any((clone, code) in self.held for code in codes)
 
     def let_go(self, name: str, source: Source) -> list[Delivery]:
         """Take back what this device pressed and touched."""

@@ -263,11 +263,10 @@ class Broker:
             self.first_words.write(clone, data)
             return
         events = real.unpacked(data)
-        self.asking.hear(events)
+        wanted = self.asking.hear(events)
         self.send(self.router.read(node, events))
-        if (vt := self.router.asked) is not None:
-            self.router.asked = None
-            self.go(vt)
+        if wanted is not None and self.router.active is not None:
+            self.go(wanted)
 
     def send(self, deliveries: list[Delivery]) -> None:
         if self.asking.unasked:

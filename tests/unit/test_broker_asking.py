@@ -89,6 +89,16 @@ def test_an_environment_that_comes_back_after_one_that_came_by_itself_is_told_ag
     assert desk.maker.read("guest/keyboard") == [], "it was left since"
 
 
+def test_keys_that_are_still_held_from_one_switch_do_for_the_next(desk: Desk) -> None:
+    for code in (CONTROL, ALT, F9):
+        desk.says("board", Event(EV_KEY, code, 1))
+        desk.turn()
+    desk.comes(GUEST)
+    desk.says("board", Event(EV_KEY, F9, 0), Event(EV_KEY, F2, 1))
+    desk.turn()
+    assert desk.terminal.asked == [GUEST, 2]
+
+
 def test_who_starts_no_display_server_is_sent_back_all_the_same(desk: Desk) -> None:
     desk.switch(HOST)
     desk.comes(WORK)
