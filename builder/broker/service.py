@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from . import real
-from .asking import Asking
+from .asking import SUSPENDED, Asking
 from .clones import Clones
 from .reopening import FirstWords, Openings
 from .router import Delivery, Router
@@ -152,7 +152,8 @@ class Broker:
         for node in list(self.open):
             self.deafen(node)
         self.shown, self.leaving = self.terminal.vt, False
-        self.asking.leave(before, self.shown)
+        if SUSPENDED not in self.router.terminals:  # else it is an environment's as others are
+            self.asking.leave(before, self.shown)
         if self.router.active is None or self.asking.asked_for(self.shown):
             self.asking.admit()
             self.grab_all(grabbed=False)

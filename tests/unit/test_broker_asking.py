@@ -7,7 +7,9 @@ import pytest
 from builder.broker import asking
 from builder.broker.asking import STARTED
 from builder.broker.codes import EV_KEY, Event
-from tests.support.brokerdesk import BOARD, MOUSE, Desk
+from builder.broker.router import Router
+from builder.broker.service import Broker
+from tests.support.brokerdesk import BOARD, MOUSE, TERMINALS, Desk
 
 WORK, GUEST, HOST = 8, 9, 7
 A, CONTROL, ALT, F2, F8, F9 = 30, 29, 56, 60, 66, 67
@@ -183,6 +185,19 @@ def test_who_is_asked_to_go_is_told_nothing_when_it_is_back_from_elsewhere(desk:
     desk.says("board", DOWN)
     desk.turn()
     assert DOWN not in desk.maker.read("work/keyboard")
+
+
+def test_an_environment_on_the_terminal_of_suspend_is_one_like_others(desk: Desk) -> None:
+    terminals = {**TERMINALS, asking.SUSPENDED: "guest"}
+    desk.broker = Broker(desk.broker.clones, Router(terminals), desk.terminal, desk.devices, desk.openings)
+    desk.broker.asking.now = lambda: desk.now
+    desk.broker.begin(desk.monitor)
+    desk.broker.asking.hear([Event(EV_KEY, code, 1) for code in (ALT, F9)])
+    desk.broker.asking.vt = asking.SUSPENDED  # which has no key of its own
+    desk.comes(asking.SUSPENDED)
+    assert not desk.broker.asking.unasked
+    desk.comes(WORK)
+    assert desk.broker.asking.unasked, "nobody has suspended the machine"
 
 
 def test_a_function_key_alone_is_for_programs(desk: Desk) -> None:
