@@ -133,6 +133,7 @@ def test_the_way_out_leads_to_no_other_container_and_no_address_is_forged(tmp_pa
         other = cable(strict("other", display={"vt": vt}))
         assert ipaddress.ip_address(other.container) in ipaddress.ip_network(rule["To"])
     assert "IPv4ReversePathFilter=strict\n" in network
+    assert "IPMasquerade=ipv4\n" in network, "for IPv6 there is no such filter"
 
 
 def test_the_host_asks_the_container_for_no_names_and_tells_it_nothing_of_itself(tmp_path: Path) -> None:
