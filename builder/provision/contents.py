@@ -19,7 +19,7 @@ from builder.provision.keep import Kept
 from builder.provision.persona import HOSTNAME, HOSTS, edits_of, lay, new_persona, persona_in
 from builder.seat.images import Image
 from builder.seat.overlay import render_overlay
-from builder.seat.tree import Edit, write_tree
+from builder.seat.tree import Edit
 from builder.volume.ext4read import Filesystem, Missing
 
 
@@ -37,8 +37,7 @@ class Contents:
     """Bytes of what is kept."""
 
     def write_to(self, out: BinaryIO) -> None:
-        epoch = self.image.epoch
-        write_tree(self.image.tar, self.overlay, out, epoch=epoch, kept=self.kept, edits=self.edits)
+        self.image.write_tree(self.overlay, out, kept=self.kept, edits=self.edits)
 
 
 def gather(job: Job, old: Filesystem | None, scratch: Path) -> Contents:

@@ -313,7 +313,8 @@ class Replacement:
         boot = self.boot_files
         with ui.current().step(f"Writing the kernel of {self.job.name}"):
             remove_stale_kernels(self.disk, boot)
-            self.written += boot.stage({kernel_of(self.disk, self.new): self.job.uki})
+            kernel = self.job.image.kernel_in(self.scratch)
+            self.written += boot.stage({kernel_of(self.disk, self.new): kernel})
 
     def switch_boot_entry(self) -> None:
         """Have the boot menu name the new kernel and the new volume."""

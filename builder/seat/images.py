@@ -1,13 +1,16 @@
 """Which built image goes into an environment, and may it be used?"""
 
+import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
+from typing import BinaryIO
 
 from builder.errors import InputError, TrustError
 from builder.project import Project
+from builder.seat.tree import Edit, Kept, changed, write_tree
 from builder.tools import Tools
 
 
@@ -23,6 +26,33 @@ class Image:
     signed: bool
     testing: str = ""
     """Why it is only to be tried, as its provenance says; known once it was checked."""
+    digests: Mapping[str, str] = field(default_factory=dict)
+    """SHA-256 by the names of its files, once it was checked: of the bytes that may be used."""
+
+    def write_tree(
+        self,
+        overlay: Path,
+        out: BinaryIO,
+        *,
+        edits: Mapping[str, Edit] | None = None,
+        kept: Kept | None = None,
+    ) -> None:
+        """``builder.seat.tree.write_tree`` of this image, compared with what was checked."""
+        known = self.digests.get(self.tar.name, "")
+        write_tree(self.tar, overlay, out, epoch=self.epoch, kept=kept, edits=edits, sha256=known)
+
+    def kernel_in(self, scratch: Path) -> Path:
+        """A copy of the kernel (UKI). Raises TrustError where it is not what was checked.
+
+        It lies perhaps on a stick, which may answer otherwise when it is read again.
+        """
+        assert self.uki is not None
+        copy, data = scratch / self.uki.name, self.uki.read_bytes()
+        found = hashlib.sha256(data).hexdigest()
+        if self.digests.get(self.uki.name, found) != found:
+            raise changed(self.uki)
+        copy.write_bytes(data)
+        return copy
 
     @property
     def standin(self) -> bool:
@@ -81,4 +111,4 @@ def checked_image(project: Project, profile: str, keys: Sequence[Path], tools: T
     report.raise_for_problems()
     if find_image(project, profile) != image:  # the manifest was read before it was known to be good
         raise TrustError(f"{project.dist / profile} was changed while it was checked", hint="run it again")
-    return replace(image, testing=for_testing(report))
+    return replace(image, testing=for_testing(report), digests=report.digests)

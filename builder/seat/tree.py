@@ -1,15 +1,16 @@
 """What goes into an environment's filesystem? Its image, less boot files, under the seat's own files."""
 
 import contextlib
+import hashlib
 import io
 import tarfile
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol, cast
 
-from builder.errors import InputError
+from builder.errors import InputError, TrustError
 from builder.volume.tarsink import BLOCK, number, padded, pax
 
 AHEAD = 1 << 20  # bytes that are unpacked at a time
@@ -55,19 +56,22 @@ def write_tree(
     epoch: int,
     kept: Kept | None = None,
     edits: Mapping[str, Edit] | None = None,
+    sha256: str = "",
 ) -> None:
     """Write a tar of ``image`` (.tar or .tar.zst) with all files below ``overlay`` laid over it.
 
     A file of the overlay replaces the image's; a directory that the image has keeps the image's mode and
     owner. Files of the overlay belong to root and keep their modes. What is ``kept`` replaces the image's
     files, and the overlay replaces it where both have a file. ``edits`` change small files of the image,
-    which keep mode and owner. Raises InputError for an image that is
-    cut off or damaged, and where a file is to be in the place of a directory.
+    which keep mode and owner. ``sha256`` is the image's, where it is known.
+
+    Raises InputError for an image that is cut off or damaged, and where a file is to be in the place of a
+    directory; TrustError, at the end, for an image that is not what was checked.
     """
     over = {path.relative_to(overlay).as_posix(): path for path in sorted(overlay.rglob("*"))}
     files = {name for name, path in over.items() if path.is_symlink() or not path.is_dir()}
     folders, above, there = over.keys() - files, set(kept.above) if kept else set(), set()
-    with opened(image) as stream:
+    with opened(image, sha256) as stream:
         for member in members(stream, image):
             if left_out(member) or (kept and kept.covers(member.name)):
                 copy(stream, None, padded(member.size), image)
@@ -126,18 +130,54 @@ def left_out(member: Member) -> bool:
 
 
 @contextlib.contextmanager
-def opened(image: Path) -> Iterator["Ahead"]:
+def opened(image: Path, sha256: str) -> Iterator["Ahead"]:
     """The tar in ``image``, read and unpacked by another thread, ahead of who uses it."""
-    with image.open("rb", buffering=0) as f, ThreadPoolExecutor(1) as pool:
+    with image.open("rb", buffering=0) as f:
         magic = f.read(4)
         f.seek(0)
-        source: Source = f
-        if magic == b"\x28\xb5\x2f\xfd":
-            import zstandard
+        counted = Digested(f)
+        source: Source = counted
+        with ThreadPoolExecutor(1) as pool:
+            if magic == b"\x28\xb5\x2f\xfd":
+                import zstandard
 
-            # several frames may follow each other (zstd with threads)
-            source = zstandard.ZstdDecompressor().stream_reader(f, read_across_frames=True)
-        yield Ahead(source, pool, image)
+                # several frames may follow each other (zstd with threads)
+                source = zstandard.ZstdDecompressor().stream_reader(
+                    cast("BinaryIO", counted), read_across_frames=True
+                )
+            yield Ahead(source, pool, image)
+        if sha256 and counted.digest() != sha256:
+            raise changed(image)
+
+
+def changed(image: Path) -> TrustError:
+    return TrustError(
+        f"{image} is not what it was when it was checked",
+        hint="somebody has changed it since, or what it lies on does not read the same twice",
+    )
+
+
+class Digested:
+    """A file with the digest of all that is read from it: what was checked may read otherwise again."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._digest = file, hashlib.sha256()
+
+    def read(self, size: int) -> bytes:
+        data = self._file.read(size)
+        self._digest.update(data)
+        return data
+
+    def readinto(self, buffer: memoryview) -> int:
+        done: int = self._file.readinto(buffer) or 0  # type: ignore[attr-defined]
+        self._digest.update(buffer[:done])
+        return done
+
+    def digest(self) -> str:
+        """Of the whole file: what was not needed is read now."""
+        while self.read(AHEAD):
+            pass
+        return self._digest.hexdigest()
 
 
 class Ahead:

@@ -17,7 +17,7 @@ from builder.seat.edges import EDGE, edges
 from builder.seat.images import Image
 from builder.seat.overlay import KEYFILE_SIZE, KEYFILES, esp_files, hosts, render_overlay
 from builder.seat.plan import Environment, Kind, Plan
-from builder.seat.tree import Edit, write_tree
+from builder.seat.tree import Edit
 from builder.tools import Tools
 from builder.volume import esp, ext4, gpt, luks, lvm, xts
 from builder.volume import target as targets
@@ -237,7 +237,7 @@ class Writer:
 
     def make_esp(self) -> Path:
         image = self.scratch / "esp"
-        ukis = {name: uki for name in hosts(self.plan) if (uki := self.materials.images[name].uki)}
+        ukis = {n: self.materials.images[n].kernel_in(self.scratch) for n in hosts(self.plan)}
         with ui.current().step("Composing the EFI system partition"):
             esp.make(
                 self.tools,
@@ -296,7 +296,7 @@ class Writer:
             self.tools,
             path,
             environment.payload_size,
-            lambda pipe: write_tree(image.tar, overlay, pipe, epoch=image.epoch, edits=edits),
+            lambda pipe: image.write_tree(overlay, pipe, edits=edits),
             uuid=environment.filesystem_id,
             hash_seed=environment.hash_seed,
             label=environment.name[: ext4.LABEL_LENGTH],

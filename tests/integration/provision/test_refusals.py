@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import struct
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from builder.errors import InputError, TrustError
 from builder.project import Project
 from builder.provision import keyfiles
-from builder.provision.apply import refuse_content, refuse_same_group
+from builder.provision.apply import apply, refuse_content, refuse_same_group
 from builder.provision.bootfiles import BootFiles, kernel_of
 from builder.provision.change import Change
 from builder.provision.forecast import of_apply
@@ -21,6 +22,8 @@ from builder.provision.seatdisk import SeatDisk
 from builder.provision.space import head_of
 from builder.seat import images
 from builder.seat.images import Image
+from builder.seat.plan import load_plan
+from builder.seat.write import Materials
 from builder.volume import lvmcommit, target
 from builder.volume.lvm import Segment
 from tests.integration.provision.test_asked import BeforeTheEnd
@@ -209,3 +212,24 @@ def test_what_had_gone_through_is_not_called_given_up(
     with bench.opened(BeforeTheEnd) as disk, bench.empty_scratch() as scratch, pytest.raises(PowerCut):
         getattr(Change(disk, bench.plan(), bench.tools, scratch), verb)("work", *rest)
     assert change(bench, "roll_back", "work") == [f"the interrupted {said}"]
+
+
+@pytest.mark.parametrize(("profile", "kernel"), [("private", True), ("private", False), ("work", False)])
+def test_an_image_that_reads_otherwise_after_it_was_checked_is_not_used(
+    profile: str, kernel: bool, bench: Bench
+) -> None:
+    old, image = bench.contents(profile), bench.new_image(profile, "2")
+    file = image.uki if kernel and image.uki else image.tar
+    skipped = struct.pack("<II", 0x184D2A50, 4) + b"that"  # a frame of zstd that says nothing
+    data = file.read_bytes()
+    file.write_bytes(data.replace(b"UKI", b"uki", 1) if kernel else data + skipped)
+    with pytest.raises(TrustError, match=f"{file.name} is not what it was when it was checked"):
+        bench.replace(profile, image)
+    assert bench.contents(profile) == old
+    os.truncate(bench.disk, 0)
+    os.truncate(bench.disk, bench.size)
+    plan, _, profiles = load_plan(bench.project, bench.seat)
+    other = "work" if profile == "private" else "private"
+    materials = Materials({other: bench.image(other), profile: image}, profiles, bench.passphrases())
+    with pytest.raises(TrustError, match=f"{file.name} is not what it was when it was checked"):
+        apply(plan, materials, identify(bench.disk), tools=bench.tools, scratch=bench.scratch)

@@ -126,7 +126,7 @@ def test_the_hosts_root_has_a_key_that_opens_the_other_volume(
     with Disk(written.path) as disk:
         host = seat_bench.filesystem(disk, "private", tmp_path)
         entry = next(e for e in host.walk() if e.path == f"{KEYFILES}/work.key")
-        key = bytearray(host.data(entry.inode))
+        key = bytearray(host.data(entry))
     assert (entry.inode.mode & 0o777, entry.inode.uid, len(key)) == (0o600, 0, KEYFILE_SIZE)
     assert len(unlock(seat_bench.tools, header, key)) == KEY_SIZE
     with pytest.raises(TrustError):
