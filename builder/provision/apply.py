@@ -17,7 +17,7 @@ from builder.files import file_digest, scratch_directory
 from builder.outputs.checksums import SUMS
 from builder.provision.found import Found
 from builder.provision.hostroots import tags_for
-from builder.provision.identity import Identity
+from builder.provision.identity import Identity, refuse_exchanged
 from builder.provision.journal import Journal
 from builder.provision.persona import Persona, edits_of, lay, new_persona
 from builder.provision.resume import CLEARED, VERB, WRITTEN, TakenUp, made_of, take_up
@@ -207,6 +207,7 @@ def apply(
         targets.held(identity.target) as fd,
         medium or Medium(fd, identity.path, sector=identity.target.sector) as medium,
     ):
+        refuse_exchanged(identity, fd)
         disk = replace(identity.target, is_device=True)  # also a file is written in place, as the disk it is
         key = made_of(plan, materials, ids, named | {"--erase": erase.value}, identity.size)
         taken_up = take_up(medium, plan, materials, key, tools=tools, scratch=scratch)

@@ -1,15 +1,25 @@
 """Which disk is this, and may it be touched at all? By serial number and links that do not move."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from builder.errors import BusyError, InputError, TrustError, UsageError
 from builder.ui import size_text
-from builder.volume.diskid import others_known_as, read_text, serials_of, udev_value, wwn_of
+from builder.volume.diskid import (
+    SYSFS_SECTOR,
+    ids_of,
+    others_known_as,
+    read_text,
+    serials_of,
+    udev_value,
+    wwn_of,
+)
 from builder.volume.target import Target, look_at
 
 TEST_SERIAL = "SEATSMITH-TEST"  # how the serial number of a virtual disk for tests begins
 BY_ID = Path("/dev/disk/by-id")
+NUMBERS = Path("/sys/dev/block")
 LINKS = 40  # that the kernel follows in a path (path_resolution(7))
 
 
@@ -106,6 +116,20 @@ def check_identity(identity: Identity, *, pinned: str | None, expected: str | No
         raise UsageError(
             f"{identity.given} is a name that may mean another disk after the next start",
             hint=f"name it {stable}" if stable else to_expect(identity),
+        )
+
+
+def refuse_exchanged(identity: Identity, fd: int) -> None:
+    """Raise TrustError where another disk has the name by now: a person may take long to agree."""
+    if not identity.target.is_device:
+        return
+    number = os.fstat(fd).st_rdev
+    place = (NUMBERS / f"{os.major(number)}:{os.minor(number)}").resolve()
+    size = int(read_text(place / "size") or 0) * SYSFS_SECTOR
+    if ids_of(Path("/dev", place.name)) != identity.ids or size != identity.size:
+        raise TrustError(
+            f"{identity.path} is another disk now than the one that was shown; nothing was written",
+            hint="was one taken out or put in meanwhile? Begin again",
         )
 
 

@@ -19,14 +19,13 @@ from builder.provision.identity import Identity
 from builder.provision.seatdisk import NEW, PREVIOUS, open_seat
 from builder.tools import Tools
 from builder.volume import target as targets
-from builder.volume.diskid import read_text
+from builder.volume.diskid import SYSFS_SECTOR, read_text
 from builder.volume.lvm import mapper_name
 from builder.volume.medium import Medium
 
 LOCKS = Path("/run/lock/lvm")  # where lvm2 locks: global/locking_dir of lvm.conf(5)
 BLOCK = Path("/sys/class/block")
 DEV = Path("/dev")
-SYSFS_SECTOR = 512  # whatever the disk's sectors are (kernel: block/partitions/core.c)
 PATIENCE = 15.0  # seconds that a volume may take to be closed after its container has stopped
 
 

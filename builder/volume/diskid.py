@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 BLOCK = Path("/sys/class/block")
+SYSFS_SECTOR = 512  # bytes, whatever the disk's sectors are (kernel: block/partitions/core.c)
 UDEV = Path("/run/udev/data")
 NO_DISKS = ("loop", "ram", "zram", "dm-", "md", "sr", "fd", "nbd")
 # naa.5000c500a1b2c3d4 of sysfs is 0x5000c500a1b2c3d4 of udev and lsblk(8); t10. and nvme. have the serial

@@ -6,7 +6,15 @@ from pathlib import Path
 import pytest
 
 from builder.errors import InputError, TrustError, UsageError
-from builder.provision.identity import Identity, check_identity, identify, is_stable, own_id
+from builder.provision import identity
+from builder.provision.identity import (
+    Identity,
+    check_identity,
+    identify,
+    is_stable,
+    own_id,
+    refuse_exchanged,
+)
 from builder.volume import diskid
 from builder.volume.target import Target
 
@@ -130,3 +138,21 @@ def test_who_has_a_disk_that_nothing_tells_from_another_is_told_what_to_do() -> 
             with pytest.raises(UsageError) as caught:
                 check_identity(disk, pinned=None, expected=expected)
             assert "nothing tells it from another: give a virtual disk one" in (caught.value.hint or "")
+
+
+def test_a_disk_that_took_the_name_of_the_one_that_was_shown_is_not_written(
+    disks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number = Path("/dev/null").stat().st_rdev  # stands for the disk that is open
+    numbers = tmp_path / "numbers"
+    numbers.mkdir()
+    (numbers / f"{os.major(number)}:{os.minor(number)}").symlink_to(disks / "sda")
+    (disks / "sda/size").write_text(f"{(1 << 30) // 512}\n")
+    monkeypatch.setattr(identity, "NUMBERS", numbers)
+    with Path("/dev/null").open("rb") as f:
+        refuse_exchanged(disk_named("sda", "", also=("0x5000c500a1b2c3d4",)), f.fileno())
+        with pytest.raises(TrustError, match="/dev/sda is another disk now"):
+            refuse_exchanged(disk_named("sda", "S1"), f.fileno())
+        (disks / "sda/size").write_text("8\n")
+        with pytest.raises(TrustError, match="/dev/sda is another disk now"):
+            refuse_exchanged(disk_named("sda", "", also=("0x5000c500a1b2c3d4",)), f.fileno())
