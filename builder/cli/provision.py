@@ -263,11 +263,30 @@ def drop(name: Name, disk: Disk, yes: Yes = False, serial: Serial = None, json: 
     show(data, text, as_json=json)
 
 
-def remove(name: Name, disk: Disk, yes: Yes = False, serial: Serial = None, json: Json = False) -> None:
-    """Remove an environment and all of its data from the disk."""
+def remove(
+    name: Name,
+    disk: Disk,
+    yes: Yes = False,
+    serial: Serial = None,
+    passphrase_fd: Descriptors = None,
+    passphrase_file: Files = None,
+    json: Json = False,
+) -> None:
+    """Remove an environment and all of its data from the disk.
+
+    What hosts have for it goes with it; of hosts that are not in use, by their passphrases.
+    """
     from builder.cli.provision_change import change_command
 
-    data, text = change_command("remove", name, disk, yes=yes, serial=serial)
+    data, text = change_command(
+        "remove",
+        name,
+        disk,
+        yes=yes,
+        serial=serial,
+        descriptors=passphrase_fd or [],
+        files=passphrase_file or [],
+    )
     show(data, text, as_json=json)
 
 

@@ -8,7 +8,7 @@ from builder.cli.provision_apply import busy, confirm, passphrases, scratch_plac
 from builder.cli.provision_show import Answer, reading
 from builder.files import scratch_directory
 from builder.project import find_project
-from builder.provision.change import Change, goal_of_rollback
+from builder.provision.change import Change, goal_of_rollback, without
 from builder.provision.found import Found
 from builder.provision.hostroots import at_rest, digests_of
 from builder.provision.identity import check_identity, identify
@@ -48,6 +48,8 @@ def change_command(
         running = running_host(identity, disk.metadata.name, hosts(plan))
         goal = goal_of_rollback(disk, name) if verb == "rollback" else None
         back = digests_of(disk, goal) if goal and goal in disk.names else {}
+        if verb == "remove" and name not in hosts(plan):
+            back = without(plan, disk)
         roots = [host for host in at_rest(disk, name, back) if host != running]
     check_identity(identity, pinned=plan.serial, expected=serial)
     with contextlib.ExitStack() as stack:

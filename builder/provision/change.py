@@ -21,7 +21,7 @@ from builder.provision.hostroots import FOLLOWS, HostRoots, digests_of
 from builder.provision.journal import Run
 from builder.provision.seatdisk import NEW, PREVIOUS, SeatDisk
 from builder.provision.space import head_of, wipe_free
-from builder.seat.hostfiles import files_for_all
+from builder.seat.hostfiles import Files, digest_of, files_for_all
 from builder.seat.overlay import hosts
 from builder.seat.plan import Plan
 from builder.tools import Tools
@@ -37,6 +37,11 @@ def goal_of_rollback(disk: SeatDisk, name: str) -> str:
     if undoing or previous not in disk.names:
         return name
     return name if pending and pending.data.get("to") == disk.volume(name).id else previous
+
+
+def without(plan: Plan, disk: SeatDisk) -> dict[str, str]:
+    """Digests, by host, of what it is to have for an environment that is removed."""
+    return {host: digest_of({}) for host in hosts(plan) if host in disk.names}
 
 
 @dataclass
@@ -139,6 +144,8 @@ class Change:
         disk = self.disk
         self.wipe_places(pending)
         if pending.verb != "env":
+            if pending.verb == "remove" and name not in disk.names:
+                self.roots_without(name).settle()
             self.done.append(self.end_of(name, pending))
             disk.journal.append(pending.id, pending.verb, "undone")
             return
@@ -183,9 +190,10 @@ class Change:
         self.done.append(f"the previous environment of {name} is gone")
 
     def remove(self, name: str) -> None:
-        """Remove an environment with all of its data, its previous one too.
+        """Remove an environment with all of its data, its previous one too, and what hosts have for it.
 
-        Raises InputError for a host, also for one that the boot menu alone still knows.
+        Raises InputError for a host, also for one that the boot menu alone still knows, and where a host's
+        passphrase is missing or its root was not unmounted cleanly.
         """
         if name in hosts(self.plan) or entry_of_host(name) in self.boot_files.names():
             raise InputError(
@@ -200,10 +208,23 @@ class Change:
             )
         if name not in self.disk.names and pending is None:
             self.disk.volume(name)
-        names = [name, name + PREVIOUS, name + NEW]
+        names, roots = [name, name + PREVIOUS, name + NEW], self.roots_without(name)
+        roots.check(name)
         with self.recorded("remove", name, wipe=self.places(names)):
+            roots.stage(name)
+            if roots.said and not set(names) & set(self.disk.names):
+                self.disk.commit()  # of volumes that went with the interrupted run
             self.free(names)
-        self.done.append(f"{name} and all of its data are gone")
+            roots.settle()
+        self.done += [f"{name} and all of its data are gone", *roots.said]
+
+    def roots_without(self, name: str) -> HostRoots:
+        """The hosts, which are to have nothing for an environment any more."""
+        digests = without(self.plan, self.disk)
+        files: dict[str, Files] = {host: {} for host in digests}
+        return HostRoots(
+            self.disk, name, digests, self.passphrases, self.tools, self.scratch, files, self.running
+        )
 
     def places(self, names: Sequence[str]) -> list[list[int]]:
         """Where the LUKS headers of volumes are, in extents."""

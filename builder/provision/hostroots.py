@@ -271,7 +271,10 @@ class HostRoots:
         self.say(self.running)
 
     def say(self, host: str) -> None:
-        self.said.append(f"the files that {host} has for {self.name} were renewed")
+        gone = self.files.get(host) == {}
+        self.said.append(
+            f"the files that {host} has for {self.name} were {'removed' if gone else 'renewed'}"
+        )
 
 
 def digests_of(disk: SeatDisk, volume: str) -> dict[str, str]:

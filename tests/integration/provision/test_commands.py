@@ -257,3 +257,13 @@ def test_the_seat_files_serial_number_holds_for_headers_too(
     seat.unlink()  # as on a PC that has nothing but the disk and the backup
     if verb == "header-restore":
         assert provision(place, *words) == 0
+
+
+def test_a_container_is_removed_with_the_passphrase_of_its_host(
+    place: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    refused(capsys, ExitCode.USAGE, "a passphrase is needed", place, "remove", "work", *UNASKED)
+    assert provision(place, "remove", "work", *UNASKED, *trusted(place)[2:]) == 0
+    assert "work were removed" in capsys.readouterr().out
+    with place.opened() as disk:
+        assert disk.names == ["swap", "private"]

@@ -210,7 +210,8 @@ def test_what_had_gone_through_is_not_called_given_up(
 ) -> None:
     bench.replace("work", bench.new_image("work", "2"))
     with bench.opened(BeforeTheEnd) as disk, bench.empty_scratch() as scratch, pytest.raises(PowerCut):
-        getattr(Change(disk, bench.plan(), bench.tools, scratch), verb)("work", *rest)
+        made = Change(disk, bench.plan(), bench.tools, scratch, passphrases=bench.passphrases())
+        getattr(made, verb)("work", *rest)
     assert change(bench, "roll_back", "work") == [f"the interrupted {said}"]
 
 

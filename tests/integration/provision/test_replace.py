@@ -22,7 +22,7 @@ from tests.support.tinyseat import PASSPHRASE, content
 
 def change(bench: Bench, verb: str, name: str, *rest: int) -> list[str]:
     with bench.opened() as disk, bench.empty_scratch() as scratch:
-        made = Change(disk, bench.plan(), bench.tools, scratch)
+        made = Change(disk, bench.plan(), bench.tools, scratch, passphrases=bench.passphrases())
         getattr(made, verb)(name, *rest)
         return made.done
 
