@@ -154,10 +154,14 @@ def env_command(
         pending = disk.journal.unfinished
         if new and name in disk.names and not (pending and disk.tags(name).get("run") == pending.id):
             raise InputError(f"{name} is already on the disk", hint="replace it: seatsmith provision env")
-        if not new:
-            disk.volume(name)
+        if not new and name not in disk.names:
+            done = "finish adding it" if pending and pending.command == "add" else "add it"
+            raise InputError(
+                f"the disk has no {name}", hint=f"{done}: seatsmith provision add {name} --size SIZE"
+            )
         found = Found(identity.path, identity.size)
-        confirm(seat, identity, found, yes=yes, serial=serial, what=f"{name} will be replaced")
+        what = f"{name} will be {'added' if new else 'replaced'}"
+        confirm(seat, identity, found, yes=yes, serial=serial, what=what)
         hashes = (with_asked(given, own, tools) if ask else given).get(name, {})
         with (
             scratch_directory(scratch_place(project, identity)) as scratch,

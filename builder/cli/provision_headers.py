@@ -88,7 +88,7 @@ def check_disk(project: Project, identity: Identity, serial: str | None) -> None
 def refuse_unfinished(disk: SeatDisk) -> None:
     if pending := disk.journal.unfinished:
         raise BusyError(
-            f"a run of `provision {pending.verb}` on this disk was interrupted", hint="finish it first"
+            f"a run of `provision {pending.command}` on this disk was interrupted", hint="finish it first"
         )
 
 

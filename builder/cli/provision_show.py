@@ -91,7 +91,7 @@ def interrupted(found: Found) -> list[str]:
     run = found.runs[-1] if found.runs and not found.runs[-1].finished else None
     if run is None or found.unfinished:
         return []
-    what = f"provision {run.verb} {run.data.get('environment', '')}".strip()
+    what = f"provision {run.command} {run.data.get('environment', '')}".strip()
     return [
         f"  `{what}` was interrupted after step {run.steps[-1]!r}: run it again, or `provision rollback`"
     ]
@@ -125,7 +125,7 @@ def describe(disk: SeatDisk, identity: Identity, tools: Tools) -> Answer:
         when = datetime.fromtimestamp(run.records[0].time, UTC).strftime("%Y-%m-%d %H:%M")
         end = "undone" if run.steps[-1] == "undone" else "done" if run.finished else "interrupted"
         said = [str(run.data[k]) for k in ("environment", "image") if k in run.data]
-        lines.append(f"  {when}  {' '.join([run.verb, *said])}: {end}")
+        lines.append(f"  {when}  {' '.join([run.command, *said])}: {end}")
     pending = disk.journal.unfinished
     data = {
         "seat": disk.seat,

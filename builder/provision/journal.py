@@ -57,6 +57,11 @@ class Run:
         return self.records[0].verb
 
     @property
+    def command(self) -> str:
+        """What of `seatsmith provision` goes on with it: an environment is added as one is replaced."""
+        return "add" if self.data.get("added") else self.verb
+
+    @property
     def data(self) -> dict[str, Any]:
         """What its steps recorded, later ones over earlier ones."""
         return {key: value for record in self.records for key, value in record.data.items()}

@@ -203,6 +203,7 @@ class Replacement:
             id=image_id(job.image),
             asked=job.made_of(self.extents),
             given=job.given,
+            added=not job.old,
             extents=[place.first, place.count],
             dropped=dropped,
         )

@@ -112,7 +112,7 @@ class SeatDisk:
             return run
         other = run.data.get("environment", "")
         raise BusyError(
-            f"a run of `provision {run.verb} {other}` on this disk was interrupted",
+            f"a run of `provision {run.command} {other}` on this disk was interrupted",
             hint=f"finish it by running it again, or undo it: seatsmith provision rollback {other}",
         )
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,8 @@ from builder.outputs.release import mark_test_release
 from builder.outputs.sign import sign_checksums
 from builder.project import find_project
 from builder.provision.identity import identify
+from builder.provision.replace import replace_environment
+from tests.support.faults import CutAfter, PowerCut
 from tests.support.gpgkeys import KeyMaker
 from tests.support.provisioned import Bench
 from tests.support.tinyseat import DISK_SIZE, PASSPHRASE, put_image
@@ -267,3 +270,25 @@ def test_a_container_is_removed_with_the_passphrase_of_its_host(
     assert "work were removed" in capsys.readouterr().out
     with place.opened() as disk:
         assert disk.names == ["swap", "private"]
+
+
+def test_who_adds_an_environment_is_told_of_adding(
+    place: Bench, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut(fd: int, path: Path) -> CutAfter:
+        return CutAfter(fd, path, step="allocated")
+
+    assert provision(place, "remove", "work", *UNASKED, *trusted(place)[2:]) == 0
+    env = ("env", "work", *UNASKED, "--for-tests", *trusted(place))
+    add = ("add", "work", "--size", "128MiB", "--for-tests", *trusted(place))
+    refused(capsys, ExitCode.INPUT, "add it: seatsmith provision add work", place, *env)
+    job = replace(place.job("work", place.image("work")), old=False, extents=32)
+    with place.opened(cut) as disk, place.empty_scratch() as scratch, pytest.raises(PowerCut):
+        replace_environment(disk, job, tools=place.tools, scratch=scratch)
+    grow = ("grow", "private", "160MiB", *UNASKED)
+    refused(capsys, ExitCode.BUSY, "a run of `provision add work` on", place, *grow)
+    refused(capsys, ExitCode.INPUT, "finish adding it: seatsmith", place, *env)
+    with monkeypatch.context() as patch:
+        patch.setattr("sys.stdin", Terminal("Tiny"))
+        refused(capsys, ExitCode.USAGE, "work will be added", place, *add)
+    assert provision(place, *add, *UNASKED) == 0
