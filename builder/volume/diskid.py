@@ -12,6 +12,7 @@ NO_DISKS = ("loop", "ram", "zram", "dm-", "md", "sr", "fd", "nbd")
 # naa.5000c500a1b2c3d4 of sysfs is 0x5000c500a1b2c3d4 of udev and lsblk(8); t10. and nvme. have the serial
 # number in them, padded
 _NAA = re.compile(r"naa\.([0-9a-f]+)")
+_EMMC_BOOT = re.compile(r"mmcblk\d+(boot\d+|rpmb)")
 _WWN = re.compile(r"(0x|eui\.|nguid\.|uuid\.)[0-9a-f-]+", re.IGNORECASE)
 
 
@@ -60,6 +61,18 @@ def ids_of(path: Path) -> list[str]:
 def others_known_as(path: Path, text: str) -> list[Path]:
     """The other disks of this machine that have an id, too: serial numbers are not always numbered."""
     own = path.resolve().name
-    names = [p.name for p in BLOCK.iterdir() if not p.name.startswith(NO_DISKS)] if BLOCK.is_dir() else []
-    disks = [name for name in sorted(names) if name != own and not (BLOCK / name / "partition").exists()]
-    return [Path("/dev", name) for name in disks if text in ids_of(Path("/dev", name))]
+    names = sorted(p.name for p in BLOCK.iterdir()) if BLOCK.is_dir() else []
+    disks = [Path("/dev", name) for name in names if name != own and is_disk(name)]
+    return [disk for disk in disks if text in ids_of(disk)]
+
+
+def is_disk(name: str) -> bool:
+    """Whether a block device is a whole disk with room on it, and no other way to one, or part of one.
+
+    Empty slots of a card reader, the boot areas of an eMMC and the paths to an NVMe namespace have the
+    serial number of their disk.
+    """
+    place = BLOCK / name
+    hidden, size = read_text(place / "hidden") or "0", read_text(place / "size") or "0"
+    apart = name.startswith(NO_DISKS) or _EMMC_BOOT.fullmatch(name) or (place / "partition").exists()
+    return not apart and hidden == "0" and size != "0"

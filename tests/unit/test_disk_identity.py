@@ -80,6 +80,7 @@ def disks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "nvme0n1/wwid": "eui.0025385b01402c5d",
         "nvme0n2/device/serial": "S3Z9",
         "nvme0n2/wwid": "eui.0025385b01402c5e",
+        "nvme0n2/size": "8",
         "nvme0n1p1/partition": "1",
         "sda/device/wwid": "naa.5000c500a1b2c3d4",
         "sdb/device/wwid": "naa.0000000000000000",
@@ -156,3 +157,17 @@ def test_a_disk_that_took_the_name_of_the_one_that_was_shown_is_not_written(
         (disks / "sda/size").write_text("8\n")
         with pytest.raises(TrustError, match="/dev/sda is another disk now"):
             refuse_exchanged(disk_named("sda", "", also=("0x5000c500a1b2c3d4",)), f.fileno())
+
+
+@pytest.mark.parametrize(
+    ("other", "size", "hidden"), [("mmcblk0boot0", "8192", "0"), ("sde", "0", "0"), ("nvme0c0n1", "8", "1")]
+)
+def test_what_is_part_of_a_disk_or_a_way_to_it_is_no_other_disk(
+    other: str, size: str, hidden: str, disks: Path
+) -> None:
+    for name in ("mmcblk0", other):
+        (disks / name / "device").mkdir(parents=True, exist_ok=True)
+        (disks / name / "device/serial").write_text("0x1234\n")
+    (disks / other / "size").write_text(f"{size}\n")
+    (disks / other / "hidden").write_text(f"{hidden}\n")
+    check_identity(disk_named("mmcblk0", "0x1234"), pinned=None, expected="0x1234")
