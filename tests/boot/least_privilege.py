@@ -36,6 +36,7 @@ USES = {  # what root and people do beyond a desktop; under the container's limi
     "becoming a user": "runuser -u probe -- sh -c 'echo word >~/word'",
     "set-uid programs": "runuser -u probe -- chage -l probe",
     "file capabilities": "cp /usr/bin/true /root/probe && setcap cap_net_raw+ep /root/probe",
+    "set-gid programs of others": "install -g mail -m 2755 /usr/bin/true /tmp/mail && test -g /tmp/mail",
     "chroot": "chroot / true",
     "low ports": "python3 -c 'import socket; socket.socket().bind((\"\", 81))'",
     "ending of others' processes": "runuser -u probe -- sleep 99 & sleep 1; pkill -u probe",
