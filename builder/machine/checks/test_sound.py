@@ -19,7 +19,7 @@ AS_USER = "runuser -u {user} -- env XDG_RUNTIME_DIR=/run/user/$(id -u {user})"
 
 def play(desktop: Desktop, frequency: int) -> None:
     path = f"/tmp/tone-{frequency}.wav"
-    user = AS_USER.format(user=desktop.facts.user)
+    user = AS_USER.format(user=desktop.facts.person)
     desktop.shell.succeed(f"{MAKE_TONE} {frequency} {path} && chmod 644 {path} && {user} paplay {path}")
 
 
