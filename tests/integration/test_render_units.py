@@ -14,7 +14,10 @@ from tests.support.render import UUID, profile, shared, shipped
 pytestmark = pytest.mark.tools
 
 UNITS = "usr/lib/systemd/system"
-PROGRAMS = ("python3", "systemd-cryptsetup", "systemd-nspawn", "systemd-tmpfiles", "umount")
+PROGRAMS = (
+    *("usr/bin/python3", "usr/bin/systemd-cryptsetup", "usr/bin/systemd-nspawn", "usr/bin/systemd-tmpfiles"),
+    *("usr/bin/umount", "usr/lib/systemd/systemd-fsck"),
+)
 EXPOSURE = re.compile(r"Overall exposure level for \S+: ([0-9.]+)")
 
 
@@ -31,7 +34,7 @@ def root(tools: Tools, tmp_path: Path) -> Path:
     containers = [Container(work, Volume(UUID)), Container(vault, Volume(f"{UUID}1"))]
     render_host(host, containers, tmp_path, disk=disk)
     for name in PROGRAMS:
-        program = tmp_path / "usr/bin" / name
+        program = tmp_path / name
         program.parent.mkdir(exist_ok=True)
         program.touch(mode=0o755)
     return tmp_path
