@@ -1,7 +1,8 @@
 """How long does a switch between two desktops take, with a strict container and with one of shared devices?
 
-From the host's request (VT_ACTIVATE) until the graphics card shows another framebuffer, by the host's clock:
-what a person waits for before there is anything new to see. One image on two seats, one after the other.
+From Ctrl+Alt+Fn, on a keyboard of uinput(4) that the host has beside its own, until the graphics card shows
+another framebuffer, by the host's clock: what a person waits for before there is anything new to see. One
+image on two seats, one after the other.
 """
 
 import json
@@ -22,15 +23,29 @@ SCRIPT = """\
 import fcntl, json, os, sys, time
 sys.path.insert(0, {place!r})
 from probe import drm
-VT_ACTIVATE = 0x5606  # linux/vt.h
-card, console = drm.card(), os.open("/dev/tty0", os.O_RDWR)
+from probe.keyboard import EV_KEY, EV_SYN, EVENT, SETUP
+from probe.keyboard import UI_DEV_CREATE, UI_DEV_SETUP, UI_SET_EVBIT, UI_SET_KEYBIT
+CTRL, ALT, F1 = 29, 56, 59  # linux/input-event-codes.h
+card, keys = drm.card(), os.open("/dev/uinput", os.O_WRONLY)
+fcntl.ioctl(keys, UI_SET_EVBIT, EV_KEY)
+for code in range(1, 128):
+    fcntl.ioctl(keys, UI_SET_KEYBIT, code)
+fcntl.ioctl(keys, UI_DEV_SETUP, SETUP.pack(3, 1, 1, 1, b"bench keyboard", 0))
+fcntl.ioctl(keys, UI_DEV_CREATE)
+time.sleep(20)  # until whoever listens has opened it
+
+def press(terminal, value):
+    for code in (CTRL, ALT, F1 + terminal - 1):
+        os.write(keys, EVENT.pack(0, 0, EV_KEY, code, value) + EVENT.pack(0, 0, EV_SYN, 0, 0))
+
 took = []  # of which the first round does not count: one of the two is on screen already
-for vt in {terminals} * ({rounds} + 1):
+for terminal in {terminals} * ({rounds} + 1):
     before, began = drm.shown(card), time.monotonic()
-    fcntl.ioctl(console, VT_ACTIVATE, vt)
+    press(terminal, 1)
     while drm.shown(card) in (before, []) and time.monotonic() < began + 30:
         time.sleep(0.001)
     took.append(time.monotonic() - began)
+    press(terminal, 0)
     time.sleep(2)
 print(json.dumps(took[{count}:]))
 """
@@ -50,7 +65,7 @@ def bench() -> list[tuple[str, str]]:
             with ready_machine(tools, subject) as machine:
                 bring_up(machine, subject)
                 terminals = [subject.containers[0].vt, subject.host.vt]
-                machine.host.succeed(unpack_command(), timeout=120)
+                machine.host.succeed(f"{unpack_command()} && modprobe uinput", timeout=120)
                 script = SCRIPT.format(place=PLACE, terminals=terminals, rounds=ROUNDS, count=len(terminals))
                 said = machine.host.succeed(f"python3 - <<'END'\n{script}END", timeout=900)
         took = json.loads(said)
