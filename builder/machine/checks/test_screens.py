@@ -163,3 +163,17 @@ def test_third_environment(seat: SeatInTest, show: Show) -> None:
     third.forget()
     third.eventually_types("o", timeout=20)
     show(f"{third.name} after {seat.guest.name} was stopped")
+
+
+@pytest.mark.check("Who is in front is typed at again, with no key pressed, when another one has restarted")
+@pytest.mark.needs("third", "x11", "strict")
+@pytest.mark.defect("host", "systemctl stop seatsmith-broker.service")
+def test_restart_behind(seat: SeatInTest, show: Show) -> None:
+    third = seat.containers[1]
+    third.switch_to()
+    third.open_recorder()
+    seat.host.shell.succeed(f"systemctl restart systemd-nspawn@{seat.guest.name}.service", timeout=180)
+    seat.guest.wait_until_up(timeout=180)
+    third.forget()
+    third.eventually_types("r", timeout=60)
+    show(f"{third.name} after {seat.guest.name} was restarted")
