@@ -100,6 +100,7 @@ def recorded_on_a_running_seat(place: Path, tools: Tools) -> Iterator[Cut]:
         live.machine.host.succeed(OWN)
         kept = live.kept()
         live.stop()
+        live.machine.host.wait_until_succeeds("test ! -e /dev/mapper/work")  # its own last writes are done
         with recording(live.machine, before=before, log=log, after=after):
             done = live.provision(*REPLACE)
         assert (done["image"], done["resumed"], done["hosts"]) == ("2-standin", None, [])
