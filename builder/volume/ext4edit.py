@@ -8,8 +8,8 @@ caller brings these blocks to where they belong, all at once.
 import os
 import stat
 import struct
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
@@ -42,11 +42,14 @@ def link_to(target: str) -> File:
 Changes = Mapping[str, File | None]  # by path without a leading slash; None: it is to be gone
 
 
-def changed_blocks(read: Read, changes: Changes, *, tools: Tools, scratch: Path) -> Blocks:
+def changed_blocks(
+    read: Read, changes: Changes, *, secrets: Collection[str] = (), tools: Tools, scratch: Path
+) -> Blocks:
     """The blocks of the filesystem behind ``read`` that are others after the changes.
 
-    ``scratch`` is a directory for the skeleton and the files. Raises InputError for a filesystem that was
-    not unmounted cleanly or has no room.
+    ``scratch`` is a directory for the skeleton and the files. ``secrets`` are paths whose contents never lie
+    there, and whose old contents are overwritten. Raises InputError for a filesystem that was not unmounted
+    cleanly or has no room.
     """
     with (scratch / "skeleton").open("w+b") as new, (scratch / "skeleton-before").open("w+b") as old:
         skeleton = Skeleton(read, new, old)
@@ -58,14 +61,17 @@ def changed_blocks(read: Read, changes: Changes, *, tools: Tools, scratch: Path)
         for file in (new, old):
             file.truncate(there.size)
         known = {path: found(there, path) for path in with_parents(changes)}
+        given_up = {at for path in secrets for at in data_blocks(there, known.get(path))}
         backups = skeleton.add_tables()
         script = scratch / "script"
-        script.write_text("".join(f"{line}\n" for line in commands(changes, known, scratch)))
+        lines = commands(with_placeholders(changes, secrets), known, scratch, private=parents(secrets))
+        script.write_text("".join(f"{line}\n" for line in lines))
         new.flush()
         said = tools.run(["debugfs", "-w", "-f", script, new.name]).stderr.decode(errors="replace")
         if wrong := [line for line in said.splitlines() if line and not line.startswith("debugfs")]:
             raise InputError(f"the files cannot be changed: {wrong[0]}")
-        changed = dict(skeleton.changes(backups))
+        changed = {at: bytes(BLOCK) for at in given_up} | dict(skeleton.changes(backups))
+    fill_in(read, changed, {path: file for path, file in changes.items() if file and path in secrets})
     check(Filesystem(over(read, changed)), changes)
     return changed
 
@@ -183,15 +189,48 @@ def found(filesystem: Filesystem, path: str) -> Entry | None:
     return entry
 
 
-def commands(changes: Changes, known: Mapping[str, Entry | None], scratch: Path) -> Iterator[str]:
-    """debugfs's commands. Only what is named here is removed; directories that become empty stay."""
+def parents(paths: Collection[str]) -> set[str]:
+    return {str(PurePosixPath(path).parent) for path in paths}
+
+
+def data_blocks(filesystem: Filesystem, entry: Entry | None) -> list[int]:
+    """Where the contents of a file are, as byte offsets in its filesystem."""
+    if entry is None or not entry.is_file:
+        return []
+    extents = filesystem.extents(entry.inode)
+    return [(block + n) * BLOCK for _, count, block in extents if block is not None for n in range(count)]
+
+
+def with_placeholders(changes: Changes, secrets: Collection[str]) -> dict[str, File | None]:
+    """The changes with as many other bytes (and no zeros, which would become a hole) for what is secret."""
+    return {
+        path: replace(file, data=b"#" * len(file.data)) if file and path in secrets else file
+        for path, file in changes.items()
+    }
+
+
+def fill_in(read: Read, changed: Blocks, secrets: Mapping[str, File]) -> None:
+    """Put the contents of secret files in place of their placeholders."""
+    mixed = Filesystem(over(read, dict(changed)))
+    for path, file in secrets.items():
+        for n, at in enumerate(data_blocks(mixed, mixed.find(f"/{path}"))):
+            changed[at] = file.data[n * BLOCK : (n + 1) * BLOCK].ljust(BLOCK, b"\0")
+
+
+def commands(
+    changes: Changes, known: Mapping[str, Entry | None], scratch: Path, *, private: Collection[str] = ()
+) -> Iterator[str]:
+    """debugfs's commands. Only what is named here is removed; directories that become empty stay.
+
+    Of directories that are made, those that are ``private`` are for root alone.
+    """
     for number, path in enumerate(with_parents(changes)):
         entry, new = known[path], changes.get(path)
         if path not in changes:
             if entry is None:
                 yield f"cd {quoted(str(PurePosixPath('/', path).parent))}"
                 yield f"mkdir {quoted(PurePosixPath(path).name)}"
-                yield f"sif {quoted(f'/{path}')} mode 040755"
+                yield f"sif {quoted(f'/{path}')} mode {'040700' if path in private else '040755'}"
             elif not entry.is_directory:
                 raise InputError(f"/{path} is no directory")
             continue
