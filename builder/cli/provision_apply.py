@@ -31,6 +31,7 @@ from builder.provision.identity import (
     to_expect,
 )
 from builder.provision.job import Job, Report
+from builder.provision.keyfiles import to_be_opened, to_hold
 from builder.provision.live import changing, running_host
 from builder.provision.persona import read_hostnames
 from builder.provision.replace import replace_environment
@@ -39,7 +40,7 @@ from builder.provision.space import extents_for
 from builder.seat.hostfiles import digests_for
 from builder.seat.images import Image, checked_image
 from builder.seat.overlay import hosts
-from builder.seat.plan import Plan, load_plan
+from builder.seat.plan import load_plan
 from builder.seat.secrets import Passphrases, obtain
 from builder.seat.write import Erase, Materials
 from builder.sizes import parse_size
@@ -148,6 +149,9 @@ def env_command(
     own = {name: profiles[name]}
     given = read_for_all(passwords, own, tools)
     roots = [h for h in at_rest(disk, name, digests_for(plan, profiles, name)) if h != running]
+    roots += [h for h in to_be_opened(disk, plan, name, running) if h not in roots]
+    holder = to_hold(disk, plan, name)
+    holder = None if holder == running else holder
     boot = name in hosts(plan)
     with busy(project, identity), changing(identity, [name, *roots], tools, boot=boot) as medium:
         disk = open_seat(medium, identity.size)
@@ -166,7 +170,7 @@ def env_command(
         with (
             scratch_directory(scratch_place(project, identity)) as scratch,
             passphrases(
-                asked_for(plan, name, roots), descriptors, files, present=disk.environments
+                asked_for(name, roots, holder), descriptors, files, present=disk.environments
             ) as secrets,
         ):
             job = Job(
@@ -187,14 +191,13 @@ def env_command(
     return replaced(name, image.version, report, recovery=recovery, passwords=bool(hashes))
 
 
-def asked_for(plan: Plan, name: str, roots: Sequence[str]) -> list[str]:
+def asked_for(name: str, roots: Sequence[str], holder: str | None) -> list[str]:
     """Environments whose passphrases the replacement of ``name`` needs.
 
-    Its own, those of the hosts whose ``roots`` change, and of all who hold or are opened by a key file.
+    Its own, those of the hosts whose ``roots`` change or are searched for its key, and of the one that holds
+    the keys of its containers.
     """
-    keyed = [e.name for e in plan.environments if e.name == name or e.keyfile or plan.host == e.name]
-    needed = keyed if any(e.keyfile for e in plan.environments) else [name]
-    return needed + [host for host in roots if host not in needed]
+    return list(dict.fromkeys([name, *roots, *([holder] if holder else [])]))
 
 
 def replaced(name: str, version: str, report: Report, *, recovery: bool, passwords: bool) -> Answer:

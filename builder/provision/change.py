@@ -210,11 +210,12 @@ class Change:
             self.disk.volume(name)
         names, roots = [name, name + PREVIOUS, name + NEW], self.roots_without(name)
         roots.check(name)
-        with self.recorded("remove", name, wipe=self.places(names)):
+        wipe = [*self.places(names), *([s.first, s.count] for s in roots.given_up)]
+        with self.recorded("remove", name, wipe=wipe):
             roots.stage(name)
             if roots.said and not set(names) & set(self.disk.names):
                 self.disk.commit()  # of volumes that went with the interrupted run
-            self.free(names)
+            self.free(names, also=roots.given_up)
             roots.settle()
         self.done += [f"{name} and all of its data are gone", *roots.said]
 
@@ -236,15 +237,15 @@ class Change:
         places = pending.data.get("wipe", [])
         wipe_free(self.disk, [Segment(first, count) for first, count in places])
 
-    def free(self, names: Sequence[str]) -> None:
-        """Remove volumes by one commit, then overwrite their LUKS headers."""
+    def free(self, names: Sequence[str], *, also: Sequence[Segment] = ()) -> None:
+        """Remove volumes by one commit, then overwrite their LUKS headers and what is free of ``also``."""
         there = [name for name in names if name in self.disk.names]
         segments = [segment for name in there for segment in head_of(self.disk, name)]
         if there:
             for name in there:
                 lvmcommit.remove_volume(self.disk.metadata, name)
             self.disk.commit()
-        wipe_free(self.disk, segments)
+        wipe_free(self.disk, [*segments, *also])
 
     def grow(self, name: str, extents: int) -> None:
         """Make a volume larger; its filesystem follows by systemd-growfs(8) while it is mounted.

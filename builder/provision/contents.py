@@ -5,7 +5,7 @@ goes before both: who names a password or a host name now wants that one, also w
 """
 
 import stat
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -18,7 +18,7 @@ from builder.provision.job import Job
 from builder.provision.keep import Kept
 from builder.provision.persona import HOSTNAME, HOSTS, edits_of, lay, new_persona, persona_in
 from builder.seat.images import Image
-from builder.seat.overlay import render_overlay
+from builder.seat.overlay import keyfile_of, render_overlay
 from builder.seat.tree import Edit
 from builder.volume.ext4read import Filesystem, Missing
 
@@ -40,13 +40,16 @@ class Contents:
         self.image.write_tree(self.overlay, out, kept=self.kept, edits=self.edits)
 
 
-def gather(job: Job, old: Filesystem | None, scratch: Path) -> Contents:
+def gather(job: Job, old: Filesystem | None, scratch: Path, *, held: Collection[str] = ()) -> Contents:
     """The contents of what replaces ``old``. ``scratch`` is a directory, in which ``overlay`` is made.
 
+    ``held`` are the containers whose key a host is to have; with the next volume of others it gets one.
     Raises InputError where kept files cannot be read, or lie where the seat has something of another kind.
     """
     overlay, users = scratch / "overlay", users_of(job.profiles[job.name])
-    render_overlay(job.plan, job.profiles, job.name, overlay)
+    keyed = render_overlay(job.plan, job.profiles, job.name, overlay)
+    for name in set(keyed) - set(held):
+        (overlay / keyfile_of(name)).unlink()
     persona = new_persona(hostname=job.hostname, old=persona_in(old) if old else None)
     kept = None
     if old and job.keep:

@@ -8,21 +8,23 @@ root of the running host, which only its own kernel may write, right after it.
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from builder.errors import InputError
-from builder.files import write_atomic
-from builder.provision.rootedit import edit_root
+from builder.files import sync_directory, write_atomic
+from builder.provision.rootedit import edit_root, places_of
 from builder.provision.seatdisk import Payload, SeatDisk, unlocked
 from builder.run import run
 from builder.seat.hostfiles import RECORD_MODE, RECORDS, Files, decode, digest_of, encode, record_of
+from builder.seat.overlay import keyfile_of
 from builder.tools import Tools
 from builder.volume import lvmcommit
 from builder.volume.ext4edit import Changes, File, read_file
 from builder.volume.ext4read import Filesystem, Missing
+from builder.volume.lvm import Segment
 
 TAG = "host."  # and a host's name: the digest of the files that it has for the volume's container
 FOLLOWS = "follows"  # in the journal, when the switch begins: the running host, if it is to change after it
@@ -69,13 +71,21 @@ class MountedRoot:
         where = self.place / folder
         return sorted(p.name for p in where.iterdir()) if where.is_dir() else []
 
-    def change(self, changes: Changes) -> None:
-        """Write or remove files, one after the other; an interrupted change is done again."""
+    def change(self, changes: Changes, *, secrets: Collection[str] = ()) -> None:
+        """Write or remove files, one after the other; an interrupted change is done again.
+
+        ``secrets`` are paths whose old contents are overwritten, and whose new ones are on the disk then.
+        """
         for path, wanted in changes.items():
-            where = self.place / path
+            where, secret = self.place / path, path in secrets
             if wanted is None:
+                if secret:
+                    overwrite(where)
                 where.unlink(missing_ok=True)
                 continue
+            if secret and not where.parent.exists():
+                where.parent.mkdir(mode=0o700)
+                sync_directory(where.parent.parent)
             where.parent.mkdir(parents=True, exist_ok=True)
             if wanted.link is not None or where.is_symlink():
                 where.unlink(missing_ok=True)
@@ -83,6 +93,17 @@ class MountedRoot:
                 where.symlink_to(wanted.link)
             else:
                 write_atomic(where, wanted.data, mode=wanted.mode)
+            if secret:
+                sync_directory(where.parent)
+
+
+def overwrite(path: Path) -> None:
+    """Put zeros in place of what a file holds."""
+    if path.is_file() and not path.is_symlink():
+        with path.open("r+b") as f:
+            f.write(bytes(path.stat().st_size))
+            f.flush()
+            os.fsync(f.fileno())
 
 
 class VolumeRoot:
@@ -103,14 +124,18 @@ class VolumeRoot:
 
 
 def changes_to(root: Root, name: str, wanted: Files) -> Changes:
-    """What must change for a host to have just these files for the container, records included."""
+    """What must change for a host to have just these files for the container, records included.
+
+    The key of its volume stays, unless the host is to have nothing for the container: a volume to which one
+    may go back is opened by it.
+    """
     record = decode(root.file(record_of(name)))
     others: set[str] = set()
     for other in root.names(RECORDS):
         if other.endswith(".json") and not other.endswith(".previous.json") and other != f"{name}.json":
             others |= set(decode(root.file(f"{RECORDS}/{other}")) or {})
     found: dict[str, File | None] = {p: f for p, f in wanted.items() if root.file(p) != f}
-    gone = set(record or {}) - set(wanted) - others
+    gone = set(record or {}) - set(wanted) - others | (set() if wanted else {keyfile_of(name)})
     found |= {path: None for path in sorted(gone) if root.file(path) is not None}
     if record != wanted:
         found[record_of(name)] = encode(wanted)
@@ -161,6 +186,8 @@ class HostRoots:
     """Where the root of the running host is mounted."""
     said: list[str] = field(default_factory=list)
     """What was done, in a few words each."""
+    given_up: list[Segment] = field(default_factory=list)
+    """After ``check``: where the key lies that hosts at rest lose; it is free after the commit."""
     before: dict[str, str] = field(default_factory=dict)
     """Digests, by host, of what is on record there for the volume that was in use, as far as it was seen."""
 
@@ -171,8 +198,9 @@ class HostRoots:
     def check(self, volume: str) -> None:
         """Find out early what ``stage`` would refuse, but for missing room."""
         for host in self.at_rest(volume):
-            with self.changing(host):
-                pass
+            with self.changing(host) as (payload, changes):
+                if (key := keyfile_of(self.name)) in changes:
+                    self.given_up += places_of(self.disk, host, payload, key)
         self.said.clear()
 
     def stage(self, volume: str) -> None:
@@ -193,6 +221,7 @@ class HostRoots:
                         payload,
                         changes,
                         taken=taken,
+                        secrets={keyfile_of(self.name)},
                         tools=self.tools,
                         scratch=self.scratch,
                     )
@@ -264,7 +293,7 @@ class HostRoots:
         changes = changes_to(root, self.name, wanted) if wanted is not None else {}
         if not changes:
             return
-        root.change(changes)
+        root.change(changes, secrets={keyfile_of(self.name)})
         if self.place == Path("/"):
             for argv in AFTER:
                 run(argv, check=False, timeout=120)

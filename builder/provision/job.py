@@ -36,6 +36,8 @@ class Job:
     old: bool = True
     running: str | None = None
     """The host that we run on, if it is one of this seat's."""
+    root: Path = Path("/")
+    """Where the root of the running host is mounted."""
 
     @property
     def name(self) -> str:

@@ -28,7 +28,7 @@ from builder.provision.contents import Contents, gather
 from builder.provision.hostroots import FOLLOWS, HostRoots, at_rest, tags_for
 from builder.provision.job import Job, Report
 from builder.provision.journal import Run
-from builder.provision.keyfiles import Keys, taken_over
+from builder.provision.keyfiles import Keys, hand_out, taken_over
 from builder.provision.seatdisk import NEW, PREVIOUS, SeatDisk, as_tags, new_lvm_id, opened
 from builder.provision.space import head_of, place_for, wipe_free
 from builder.seat.hostfiles import digest_of, files_for_all
@@ -82,16 +82,15 @@ class Replacement:
         with self.old_filesystem() as old:
             state = old.state if old else ""
             self.hosts.check(self.job.name)
-            if pending and self.verified(pending, state):
-                self.report = Report(pending.id, resumed="verified")
-                self.switch()
-            else:
-                contents = gather(self.job, old, self.scratch)
-                self.report.kept = contents.size
-                with taken_over(self.disk, self.job, self.tools, self.scratch) as keys:
-                    self.prepare()
+            with taken_over(self.disk, self.job, self.tools, self.scratch) as keys:
+                if pending and self.verified(pending, state, keys):
+                    self.report = Report(pending.id, resumed="verified")
+                else:
+                    contents = gather(self.job, old, self.scratch, held=keys.held)
+                    self.report.kept = contents.size
+                    self.prepare(keys)
                     self.write(contents, keys, state)
-                self.switch()
+            self.switch()
         self.finish()
         return self.report
 
@@ -109,6 +108,7 @@ class Replacement:
             self.scratch,
             files,
             job.running,
+            job.root,
         )
 
     @cached_property
@@ -156,22 +156,24 @@ class Replacement:
         same = data.get("id") == image_id(job.image) and data.get("asked") in asked
         return same and job.given in ("", data.get("given"))
 
-    def verified(self, pending: Run, state: str) -> bool:
+    def verified(self, pending: Run, state: str, keys: Keys) -> bool:
         """Whether its new volume can be used as it is: made of just this, and nothing kept has changed.
 
         Passwords or a host name that are given now may be others, and nobody has seen a recovery key.
         """
-        anew = self.job.recovery or self.job.passwords or self.job.hostname
+        job = self.job
+        anew = job.recovery or job.passwords or job.hostname or keys.lacking
         return (
             not anew
             and "verified" in pending.steps
             and self.new in self.disk.names
             and self.disk.tags(self.new).get("run") == pending.id
             and not at_rest(self.disk, self.new, self.hosts.digests)
-            and pending.data.get("id") == image_id(self.job.image)
-            and pending.data.get("asked") == self.job.made_of(self.extents)
+            and pending.data.get("id") == image_id(job.image)
+            and pending.data.get("asked") == job.made_of(self.extents)
             and pending.data.get("old") == state
-            and self.opens(self.new)
+            and self.opens(self.new, job.passphrases[job.name])
+            and (keys.own is None or self.opens(self.new, keys.own))
         )
 
     @property
@@ -182,19 +184,25 @@ class Replacement:
             raise InputError(f"how large is the volume of {self.job.name} to be?")
         return extents
 
-    def opens(self, name: str) -> bool:
+    def opens(self, name: str, secret: bytearray) -> bool:
         try:
-            with opened(self.disk, name, self.job.passphrases[self.job.name], self.tools, self.scratch):
+            with opened(self.disk, name, secret, self.tools, self.scratch):
                 return True
         except (InputError, TrustError):
             return False
 
-    def prepare(self) -> None:
-        """Allocate the new volume by one commit, which also frees what an interrupted run left."""
+    def prepare(self, keys: Keys) -> None:
+        """Allocate the new volume by one commit, which also frees what an interrupted run left.
+
+        Hosts that lack the key of the new volume have it from then on.
+        """
         disk, job = self.disk, self.job
         place, dropped = place_for(disk, job.name, self.extents)
         if job.is_host:
             bootfiles.check_room(disk, self.boot_files, job.plan, job.name, job.uki, dropped)
+        taken = set(range(place.first, place.first + place.count))
+        given = hand_out(disk, job, keys, taken=taken, tools=self.tools, scratch=self.scratch)
+        self.hosts.said += given
         self.report.dropped = dropped
         self.note(
             "begin",

@@ -6,7 +6,7 @@ the originals. That is part of the commit of LVM's metadata by which an environm
 nothing has changed, after it everything has.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from builder.errors import InputError
@@ -15,7 +15,8 @@ from builder.tools import Tools
 from builder.ui import NoMeter, size_text
 from builder.volume import lvmcommit
 from builder.volume.cipher import SECTOR, Sectors
-from builder.volume.ext4edit import Changes, changed_blocks
+from builder.volume.ext4edit import Changes, changed_blocks, data_blocks
+from builder.volume.ext4read import Filesystem, Missing
 from builder.volume.lvm import Segment
 
 
@@ -26,17 +27,18 @@ def edit_root(
     changes: Changes,
     *,
     taken: set[int],
+    secrets: Collection[str] = (),
     tools: Tools,
     scratch: Path,
 ) -> list[Segment]:
     """Write what changes beside it, and return the extents that the volume is to have then.
 
-    ``taken`` are free extents that are spoken for; those that are used are added. Raises InputError where
-    there is no room, or the filesystem was not unmounted cleanly.
+    ``taken`` are free extents that are spoken for; those that are used are added. ``secrets``: as in
+    changed_blocks(). Raises InputError where there is no room, or the filesystem was not unmounted cleanly.
     """
-    blocks = changed_blocks(payload.read, changes, tools=tools, scratch=scratch)
+    blocks = changed_blocks(payload.read, changes, secrets=secrets, tools=tools, scratch=scratch)
     unit = disk.metadata.group.extent_size
-    extents = [s.first + n for s in disk.volume(name).segments for n in range(s.count)]
+    extents = extents_of(disk, name)
     concerned = sorted({(payload.at + at) // unit for at in blocks})
     places = free_extents(disk, len(concerned), taken, name)
     read, sectors = disk.volume_reader(name), Sectors(payload.key)
@@ -52,6 +54,22 @@ def edit_root(
     write_verified(disk, copies)
     taken |= set(places)
     return joined(extents)
+
+
+def extents_of(disk: SeatDisk, name: str) -> list[int]:
+    """The extents of a volume, in its order."""
+    return [s.first + n for s in disk.volume(name).segments for n in range(s.count)]
+
+
+def places_of(disk: SeatDisk, name: str, payload: Payload, path: str) -> list[Segment]:
+    """The extents with the contents of a file in a volume's filesystem; none where there is no such file."""
+    filesystem = Filesystem(payload.read)
+    try:
+        blocks = data_blocks(filesystem, filesystem.find(f"/{path}"))
+    except Missing:
+        return []
+    extents, unit = extents_of(disk, name), disk.metadata.group.extent_size
+    return joined([extents[n] for n in sorted({(payload.at + at) // unit for at in blocks})])
 
 
 def encrypted(block: bytes, at: int, sectors: Sectors) -> bytes:

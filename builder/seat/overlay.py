@@ -1,5 +1,6 @@
 """Which files does a seat add to its images? fstab, crypttab, bundles of containers, the boot menu."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +20,16 @@ KEYFILE_SIZE = (
 UKIS = "EFI/seatsmith"  # not EFI/Linux: systemd-boot would list them a second time, without our command line
 MENU_SECONDS = 3
 ENTRY_SIZE = 512
+
+
+def new_keyfile() -> bytearray:
+    """A random key for the volume of an environment. The caller wipes it."""
+    return bytearray(os.urandom(KEYFILE_SIZE))
+
+
+def keyfile_of(name: str) -> str:
+    """Where a host has the key of an environment's volume (without a leading slash)."""
+    return f"{KEYFILES}/{name}.key"
 
 
 def as_in_seat(plan: Plan, profiles: Mapping[str, Profile], name: str) -> Profile:
@@ -63,7 +74,7 @@ def render_overlay(plan: Plan, profiles: Mapping[str, Profile], name: str, dest:
         record.chmod(said.mode)
     keyed = [e.name for e in beside if e.keyfile]
     for environment in keyed:
-        path = dest / KEYFILES / f"{environment}.key"
+        path = dest / keyfile_of(environment)
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         path.write_bytes(b"to be replaced by the writer of the disk. ".ljust(KEYFILE_SIZE, b"#"))
         path.chmod(0o600)

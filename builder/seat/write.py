@@ -15,7 +15,7 @@ from builder.files import no_space_named, scratch_directory, sync_directory
 from builder.profile import Profile
 from builder.seat.edges import EDGE, edges
 from builder.seat.images import Image
-from builder.seat.overlay import KEYFILE_SIZE, KEYFILES, esp_files, hosts, render_overlay
+from builder.seat.overlay import esp_files, hosts, keyfile_of, new_keyfile, render_overlay
 from builder.seat.plan import Environment, Kind, Plan
 from builder.seat.tree import Edit
 from builder.tools import Tools
@@ -165,9 +165,7 @@ class Writer:
 
     def write(self, erase: Erase, size: int) -> Report:
         report = Report(self.target.path, Erase.NONE)
-        self.keyfiles = {
-            e.name: bytearray(os.urandom(KEYFILE_SIZE)) for e in self.plan.environments if e.keyfile
-        }
+        self.keyfiles = {e.name: new_keyfile() for e in self.plan.environments if e.keyfile}
         try:
             if not self.target.is_device:
                 report.erased = self.begin(erase, size)
@@ -367,7 +365,7 @@ class Writer:
         if environment.name not in hosts(self.plan):
             return {}
         return {
-            ext4.block_of(self.tools, image, f"/{KEYFILES}/{name}.key"): bytes(key)
+            ext4.block_of(self.tools, image, f"/{keyfile_of(name)}"): bytes(key)
             for name, key in self.keyfiles.items()
             if name != environment.name
         }

@@ -292,3 +292,18 @@ def test_who_adds_an_environment_is_told_of_adding(
         patch.setattr("sys.stdin", Terminal("Tiny"))
         refused(capsys, ExitCode.USAGE, "work will be added", place, *add)
     assert provision(place, *add, *UNASKED) == 0
+
+
+def test_a_container_with_a_key_is_added_by_the_passphrases_of_its_hosts(
+    place: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert provision(place, "remove", "work", *UNASKED, *trusted(place)[2:]) == 0
+    seat = place.project.seats / "tiny.yaml"
+    seat.write_text(seat.read_text().replace("    keep: [/home, /etc/machine-id]\n", "    keyfile: true\n"))
+    key, words = trusted(place)[:2], ["add", "work", "--size", "128MiB", "--for-tests", *UNASKED]
+    alone = ["--passphrase-file", f"work:{place.disk.with_name('passphrase')}"]
+    refused(capsys, ExitCode.USAGE, "no passphrase was given for private", place, *words, *key, *alone)
+    assert provision(place, *words, *trusted(place)) == 0
+    assert "private was given a key for work" in capsys.readouterr().out
+    assert provision(place, "env", "work", "--for-tests", *UNASKED, *trusted(place)) == 0
+    assert "was given a key" not in capsys.readouterr().out

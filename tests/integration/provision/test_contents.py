@@ -103,9 +103,10 @@ def test_a_password_for_a_user_whom_the_image_lacks_is_refused(bench: Bench) -> 
 def test_a_file_of_the_seat_in_the_place_of_a_kept_directory_is_refused_before_any_write(
     ours: str, kept: str, words: str, bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def render(plan: Plan, profiles: object, name: str, dest: Path) -> None:
+    def render(plan: Plan, profiles: object, name: str, dest: Path) -> list[str]:
         (dest / ours).parent.mkdir(parents=True)
         (dest / ours).write_text("ours")
+        return []
 
     keep(bench, kept)
     monkeypatch.setattr(contents, "render_overlay", render)

@@ -159,22 +159,13 @@ def with_keyfile(bench: Bench) -> None:
     bench.apply()
 
 
-def test_a_key_file_that_no_host_has_is_told_before_anything_changes(bench: Bench) -> None:
-    seat_file(bench, "    keep: [/home, /etc/machine-id]\n", "    keyfile: true\n")
-    words = "private holds no key for work, which has `keyfile: true`"
-    image = bench.new_image("work", "2")
-    refused(bench, words, lambda: bench.replace("work", image))
-    image = bench.new_image("private", "2")
-    refused(bench, words, lambda: bench.replace("private", image))
-
-
 def test_a_key_file_of_another_size_is_not_written_over_what_follows_it(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with_keyfile(bench)
     bench.replace("private", bench.new_image("private", "2"))
     image = bench.new_image("private", "3")
-    monkeypatch.setattr(keyfiles, "key_in", lambda *_: b"a key of somebody's own")
+    monkeypatch.setattr(keyfiles, "KEYFILE_SIZE", 64)
     refused(
         bench,
         "/etc/cryptsetup-keys.d/work.key of private has another",

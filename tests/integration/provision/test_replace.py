@@ -190,9 +190,10 @@ def test_a_volume_without_room_beside_it_is_refused_with_the_numbers(bench: Benc
         assert disk.journal.unfinished is None
 
 
-def test_a_filesystem_that_was_not_unmounted_is_not_read_for_what_is_kept(bench: Bench) -> None:
+def leave_unclean(bench: Bench, name: str) -> None:
+    """Have a filesystem as one that was not unmounted."""
     with bench.opened() as disk, bench.empty_scratch() as scratch:
-        start = disk.offset("work")
+        start = disk.offset(name)
         copy = scratch / "header"
         copy.write_bytes(disk.medium.read(start, luks.HEADER_SIZE))
         sectors = Sectors(luks.unlock(bench.tools, copy, bytearray(PASSPHRASE)))
@@ -201,6 +202,10 @@ def test_a_filesystem_that_was_not_unmounted_is_not_read_for_what_is_kept(bench:
         block[1024 + 96] |= 0x04  # needs_recovery: the journal holds what the rest lacks
         sectors.encrypt(block, 4096, 0)
         disk.medium.write(start + luks.HEADER_SIZE, block)
+
+
+def test_a_filesystem_that_was_not_unmounted_is_not_read_for_what_is_kept(bench: Bench) -> None:
+    leave_unclean(bench, "work")
     image = bench.new_image("work", "2")
     with pytest.raises(InputError, match="not unmounted cleanly"):
         bench.replace("work", image)
