@@ -148,7 +148,8 @@ def checkout(project: Project, copy: Path) -> Path:
         else:
             shutil.copy2(source, copy / source.name)
     (copy / "builder").mkdir()
-    shutil.copy2(project.root / mkosi.FINALIZE, copy / mkosi.FINALIZE)
+    for name in mkosi.FINALIZE:
+        shutil.copy2(project.root / name, copy / name)
     return copy
 
 
