@@ -27,7 +27,7 @@ from builder.files import (
     tree_digest,
     write_json,
 )
-from builder.imagefault import build_failure, lacking_units, unknown_packages
+from builder.imagefault import build_failure, lacking, unknown_packages
 from builder.keptinitrd import initrd_key, keep_initrd, kept_initrd
 from builder.lock import Lock, LockedFile, read_lock, refuse_rollback, write_lock
 from builder.profile import Profile
@@ -46,11 +46,12 @@ SHAPING = (
     "distro",
     "image.py",
     "keptinitrd.py",
+    "localegen.py",
     "mkosi.py",
     "normalise.py",
     "render",
     "templates",
-    "unitcheck.py",
+    "treecheck.py",
 )
 DONE = "done.json"  # says what is in a finished image's place in the cache
 VERSION = r"[a-z0-9][a-z0-9.-]{0,63}"  # os-release(5), less the "_" that parts the names of files
@@ -330,7 +331,7 @@ def run_build(
         kept = project.cache / "logs" / f"{name}.mkosi.log"
         kept.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(log, kept)
-        raise lacking_units(project, build.profile, log) or build_failure(name, log, kept) from e
+        raise lacking(project, build.profile, log) or build_failure(name, log, kept) from e
     (build.output / f"{name}.tar.zst").rename(made / "image.tar.zst")
     uki = build.output / f"{name}.efi"
     if uki.exists():

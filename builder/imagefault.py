@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from builder import unitcheck
+from builder import treecheck
 from builder.distro.base import UnknownPackages
 from builder.errors import InputError, MachineError, SeatsmithError, ToolError, TrustError
 from builder.profile import Profile, resolve_profile
@@ -16,7 +16,16 @@ UNTRUSTED = (  # as pacman says it, and emerge
     r"|!!! Error extracting .*GnuPG verification failed|[ *\t]+binpkg appears unsigned.*"
     r"|!!! Digest verification failed.*|!!! Fetched file: .* VERIFY FAILED!)$"
 )
-LACKING_UNIT = rf"^{unitcheck.LACKING}(\S+?)(?:; near: (.+))?$"
+LACKING = (  # as treecheck.py says it, and systemd-firstboot, which looks into the tools tree
+    rf"^{treecheck.LACKING}(unit|locale|keymap|keyboard layout|time zone) (\S+?)(?:; near: (.+))?$",
+    r"^Timezone (\S+) is not valid\.$",
+)
+SETTINGS = {"locale": "locale", "keymap": "keymap", "keyboard layout": "keymap", "time zone": "timezone"}
+HINTS = {
+    "unit": "it must come with a package, or be among the profile's files",
+    "keyboard layout": "it follows from the keymap; the profile's files can have an"
+    " etc/X11/xorg.conf.d/00-keyboard.conf of their own",
+}
 
 
 def unknown_packages(project: Project, profile: Profile, unknown: UnknownPackages) -> InputError:
@@ -44,17 +53,29 @@ def build_failure(name: str, log: Path, kept: Path) -> SeatsmithError:
     return ToolError(f"mkosi could not build {name}:\n{indented(tail_of(log))}", hint=hint)
 
 
-def lacking_units(project: Project, profile: Profile, log: Path) -> InputError | None:
-    """The error for units that the profile turns on and the image has not, with their places; else None."""
+def lacking(project: Project, profile: Profile, log: Path) -> InputError | None:
+    """The error for what the profile asks for and the image has not, with the places; else None."""
+    found = lacking_in(log.read_text(errors="replace"))
+    if not found:
+        return None
     resolved = resolve_profile(project, profile.name)
-    enabled = resolved.profile.services.enable
     lines = []
-    for unit, near in re.findall(LACKING_UNIT, log.read_text(errors="replace"), flags=re.M):
-        position = resolved.origin(("services", "enable", enabled.index(unit)))
-        asked = f"; did you mean {' or '.join(near.split())}?" if near else ""
-        lines.append(f"{position}: {unitcheck.LACKING}{unit}{asked}")
-    hint = "it must come with a package, or be among the profile's files"
-    return InputError("\n".join(lines), hint=hint) if lines else None
+    for kind, name, near in found:
+        if kind == "unit":
+            place = resolved.origin(("services", "enable", profile.services.enable.index(name)))
+        else:
+            place = resolved.origin((SETTINGS[kind],))
+        key = f" {SETTINGS[kind]}:" if kind in SETTINGS else ""
+        asked = f"; did you mean {' or '.join(near)}?" if near else ""
+        lines.append(f"{place or profile.name}:{key} {treecheck.LACKING}{kind} {name}{asked}")
+    hints = [HINTS[kind] for kind in HINTS if kind in {kind for kind, _, _ in found}]
+    return InputError("\n".join(lines), hint=hints[0] if hints else None)
+
+
+def lacking_in(text: str) -> list[tuple[str, str, list[str]]]:
+    """What mkosi's log says is lacking: the kind, the name, and names like it."""
+    found = [(kind, name, near.split()) for kind, name, near in re.findall(LACKING[0], text, flags=re.M)]
+    return found or [("time zone", name, []) for name in re.findall(LACKING[1], text, flags=re.M)]
 
 
 def indented(text: str) -> str:

@@ -18,7 +18,7 @@ from builder.store import Store
 from builder.tools import Tools
 
 MEANT_OTHERWISE = frozenset(",:$'\"\\\n")  # in a path that mkosi.conf(5) is given
-FINALIZE = ("builder/normalise.py", "builder/unitcheck.py")  # mkosi.conf names them by these paths
+FINALIZE = ("builder/localegen.py", "builder/normalise.py", "builder/treecheck.py")  # as in mkosi.conf
 INITRD = "initrd"  # mkosi.images/initrd
 Settings = dict[str, dict[str, list[str]]]
 

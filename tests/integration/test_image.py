@@ -107,17 +107,23 @@ def test_the_bundle_of_whatever_users_is_the_one_that_render_shows(
     assert inside[f"./{sound}"][1] == (tiny.project.rendered("people") / "host" / sound).read_bytes()
 
 
-def test_a_unit_that_nothing_brings_is_named_with_its_line_and_names_like_it(tiny: TinyProject) -> None:
+def test_what_nothing_brings_is_named_with_its_line_and_names_like_it(tiny: TinyProject) -> None:
     units = tiny.root / "profiles/extra/usr/lib/systemd/system"
     units.mkdir(parents=True)
     for name in ("backup@.timer", "sshd.service"):
         (units / name).write_text("")
-    asked = "services: {enable: [backup@home.timer,\n  sshdd.service,\n  qqqqqq.socket]}\n"
+    keymaps = tiny.root / "profiles/extra/usr/share/kbd/keymaps"
+    keymaps.mkdir(parents=True)
+    (keymaps / "de-latin1.map").write_text("")
+    asked = (
+        "services: {enable: [backup@home.timer,\n  sshdd.service,\n  qqqqqq.socket]}\nkeymap: de-latin2\n"
+    )
     tiny.write_profile(f"{PROFILE}files: extra\n{asked}", "units")
     refused = tiny.run("image", "units")
     assert refused.code == 3
     assert "units.yaml:9:3: the image has no unit sshdd.service; did you mean sshd.service?\n" in refused.err
     assert "units.yaml:10:3: the image has no unit qqqqqq.socket\n" in refused.err
+    assert "units.yaml:11:9: keymap: the image has no keymap de-latin2; did you mean" in refused.err
     assert "backup" not in refused.err
 
 

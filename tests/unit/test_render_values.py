@@ -104,6 +104,9 @@ def test_neighbouring_terminals_have_colours_that_are_told_apart() -> None:
         ("uk", Layout("gb", "")),
         ("dvorak", Layout("us", "dvorak")),
         ("br-abnt2", Layout("br", "")),
+        ("et", Layout("ee", "")),
+        ("sr-latin", Layout("rs", "latin")),
+        ("lt.baltic", Layout("lt", "")),
     ],
 )
 def test_a_console_key_map_has_a_layout_of_x(keymap: str, layout: Layout) -> None:
