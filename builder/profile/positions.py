@@ -136,13 +136,12 @@ def parse_mapping(text: str, path: Path, what: str) -> Node:
         position = position_in(text, strange.start(), path)
         raise FileError([Problem(position, f"contains {character_name(strange[0])}")])
     try:
+        refuse_bottomless(text, path)
         root = yaml.compose(text, Loader=BareLoader)
     except yaml.MarkedYAMLError as e:
         raise FileError([syntax_problem(e, text, path)]) from e
     except (yaml.YAMLError, ValueError, OverflowError) as e:
         raise FileError([Problem(start, f"is not YAML: {e}")]) from e
-    except RecursionError as e:
-        raise FileError([Problem(start, f"is nested deeper than {DEEPEST} levels")]) from e
     if root is None:
         raise FileError([Problem(start, f"is empty, and {what} says at least one thing")])
     composer = Composer(path)
@@ -152,6 +151,17 @@ def parse_mapping(text: str, path: Path, what: str) -> Node:
     if composer.problems:
         raise FileError(composer.problems)
     return node
+
+
+def refuse_bottomless(text: str, path: Path) -> None:
+    """Raise FileError for what PyYAML's composer, which is C and calls itself, would run out of stack at."""
+    depth = 0
+    for event in yaml.parse(text, Loader=BareLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > 10 * DEEPEST:  # less is told by what reads the values, with the others' mistakes
+            mark = event.start_mark
+            place = Position(path, mark.line + 1, mark.column + 1) if mark else Position(path, 1, 1)
+            raise FileError([Problem(place, f"is nested deeper than {DEEPEST} levels")])
 
 
 def position_in(text: str, offset: int, path: Path) -> Position:

@@ -53,6 +53,8 @@ SYNTAX = [
     ("? [a, b]\n: c\n", 1, 3, "a key is text here"),
     ("locale: *nowhere\n", 1, 9, "no `&` anchor of that name"),
     ("a: &a [*a]\n", 1, 4, "nested deeper than 20 levels"),
+    ("{" * 100_000, 1, 201, "nested deeper than 20 levels"),
+    ("- " * 50_000, 1, 401, "nested deeper than 20 levels"),
     ("a: " + "[" * 30 + "]" * 30 + "\n", 1, 24, "nested deeper than 20 levels"),
     (
         "a: &a [x,x,x,x,x,x,x,x,x,x]\nb: &b [" + "*a," * 50 + "]\nc: [" + "*b," * 50 + "]\n",
