@@ -15,7 +15,6 @@ from builder.provision.live import changing
 from builder.provision.seatdisk import SeatDisk, open_seat, opened
 from builder.seat.load import seat_names
 from builder.seat.plan import load_plan
-from builder.seat.secrets import read_file
 from builder.tools import ensure_tools
 from builder.ui import size_text
 from builder.volume.keys import recovery_key, wipe
@@ -108,7 +107,7 @@ def enroll_command(
     if (tpm2 is None) == (fido2 is None):
         raise UsageError("say which device: --tpm2 DEVICE or --fido2 DEVICE, such as `auto`")
     project, tools = find_project(), ensure_tools()
-    pin = read_file(pin_file) if pin_file else None
+    pin = enroll.read_pin(pin_file) if pin_file else None
     device = enroll.tpm2(tpm2, pcrs=pcrs, pin=pin) if tpm2 else enroll.fido2(str(fido2), pin=pin)
     identity = identify(path)
     check_disk(project, identity, serial)

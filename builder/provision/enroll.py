@@ -12,8 +12,9 @@ from builder.errors import InputError, MachineError, TrustError
 from builder.provision.headers import header_bytes
 from builder.provision.seatdisk import SeatDisk
 from builder.run import ProgramError
+from builder.seat.secrets import read_file
 from builder.tools import Tools
-from builder.volume.keys import as_fd
+from builder.volume.keys import as_fd, wipe
 from builder.volume.luks import SECOND_HEADER
 
 KEYSLOTS_AT = 2 * SECOND_HEADER  # behind both headers, which are of one size (LUKS2 on-disk format, 2)
@@ -27,6 +28,19 @@ class Device:
 
     words: tuple[str, ...]
     pin: bytearray | None = None
+
+
+def read_pin(file: str) -> bytearray:
+    """The PIN in a file. Raises InputError for one that cannot be typed, or handed on: a PIN is text."""
+    pin = read_file(file)
+    try:
+        pin.decode()
+    except UnicodeDecodeError as e:
+        wipe(pin)
+        raise InputError(
+            f"the PIN in {file} is not UTF-8 (its byte {e.start + 1})", hint="write the file anew, as UTF-8"
+        ) from None
+    return pin
 
 
 def tpm2(device: str, *, pcrs: str, pin: bytearray | None) -> Device:

@@ -123,7 +123,10 @@ def load(path: Path) -> Sealed:
             data = f.read(LARGEST)
     except OSError as e:
         raise InputError(f"cannot read {path}: {e.strerror}") from e
-    return parse(data)
+    try:
+        return parse(data)
+    except InputError as e:
+        raise InputError(f"{path}: {e.message}", hint=e.hint) from None
 
 
 def restore(disk: SeatDisk, name: str, sealed: Sealed, secret: bytearray) -> None:
