@@ -56,8 +56,8 @@ def plan_command(seat: str, path: Path, serial: str | None, *, read_all: bool = 
         forecasts, rows = [], []
         if found.seat == seat and not found.unfinished:
             disk = open_seat(medium, identity.size)
-            rows = environment_rows(disk, images)
-            for name in (row["name"] for row in rows if row["name"] in images):
+            rows = environment_rows(disk, images, images)
+            for name in (row["name"] for row in rows if row["name"] in images and not row["damaged"]):
                 roots = at_rest(disk, name, digests_for(plan, profiles, name))
                 keep = file.seat.environments[name].keep
                 forecasts.append(of_replacement(disk, plan, name, identity, roots=roots, keep=keep))
@@ -111,7 +111,7 @@ def describe(disk: SeatDisk, identity: Identity, tools: Tools) -> Answer:
     for name in disk.environments:
         with contextlib.suppress(InputError):
             images[name] = find_image(project, profile_of(disk, name))
-    rows = environment_rows(disk, images)
+    rows = environment_rows(disk, images, planned_names(disk))
     runs = disk.journal.runs
     free = (
         sum((disk.metadata.group.extents - sum(v.extents for v in disk.metadata.group.volumes),))
@@ -136,6 +136,13 @@ def describe(disk: SeatDisk, identity: Identity, tools: Tools) -> Answer:
         "runs": [{"id": r.id, "verb": r.verb, "steps": r.steps, "data": r.data} for r in runs],
     }
     return data, "\n".join(lines)
+
+
+def planned_names(disk: SeatDisk) -> list[str]:
+    """The environments of the seat file, where there is one that can be used."""
+    with contextlib.suppress(InputError):
+        return [e.name for e in load_plan(find_project(), disk.seat)[0].environments]
+    return []
 
 
 def profile_of(disk: SeatDisk, name: str) -> str:

@@ -1,6 +1,6 @@
 """What would provisioning do to a disk? What is there, what will be, what is kept and what is lost."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -144,10 +144,15 @@ def of_replacement(
     return forecast
 
 
-def environment_rows(disk: SeatDisk, images: Mapping[str, Image | None]) -> list[dict[str, Any]]:
-    """The environments on the disk, each with its image, the previous one, and what dist/ has."""
-    found = []
-    for name in disk.environments:
+def environment_rows(
+    disk: SeatDisk, images: Mapping[str, Image | None], known: Iterable[str] = ()
+) -> list[dict[str, Any]]:
+    """The environments on the disk, each with its image, the previous one, and what dist/ has.
+
+    ``known`` are environments of the seat file; one whose LUKS2 header is damaged may have no other sign.
+    """
+    found, damaged = [], disk.damaged(known)
+    for name in (n for n in disk.names if n in damaged or n in disk.environments):
         tags, image = disk.tags(name), images.get(name)
         before = disk.tags(name + PREVIOUS) if name + PREVIOUS in disk.names else None
         header = disk.header(name)
@@ -158,6 +163,7 @@ def environment_rows(disk: SeatDisk, images: Mapping[str, Image | None]) -> list
                 "offset": disk.offset(name),
                 "size": disk.size_of(name),
                 "luks": header.uuid if header else None,
+                "damaged": damaged.get(name),
                 "weak_keyslots": [s.number for s in header.keyslots if s.weak] if header else [],
                 "previous": before.get("image", "unknown") if before is not None else None,
                 "unfinished": name + NEW in disk.names,
@@ -172,6 +178,8 @@ def environment_lines(found: list[dict[str, Any]]) -> list[str]:
     lines = []
     for row in found:
         parts = [f"image {row['image']}"]
+        if row["damaged"]:
+            parts.append(f"its LUKS2 header is damaged ({row['damaged']}): provision header-restore")
         if row["previous"]:
             parts.append(f"before: {row['previous']}")
         if row["unfinished"]:

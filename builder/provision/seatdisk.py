@@ -2,7 +2,7 @@
 
 import secrets
 import string
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +45,23 @@ class SeatDisk:
     def environments(self) -> list[str]:
         """Names of the volumes that hold an environment in use."""
         return [n for n in self.names if not n.endswith((NEW, PREVIOUS)) and self.header(n) is not None]
+
+    def damaged(self, known: Iterable[str] = ()) -> dict[str, str]:
+        """Environments whose LUKS2 header cannot be used, each with what is wrong with it.
+
+        That a volume is one is told by its tags, by what is left of a header, or by who knows (``known``):
+        a person may have made volumes of his own.
+        """
+        found = {}
+        for name in self.names:
+            read = self.volume_reader(name)
+            if name.endswith((NEW, PREVIOUS)) or not (self.tags(name) or luks.traces(read) or name in known):
+                continue
+            try:
+                luks.read_header(read)
+            except InputError as e:
+                found[name] = e.message
+        return found
 
     def volume(self, name: str) -> LogicalVolume:
         for volume in self.metadata.group.volumes:

@@ -20,6 +20,7 @@ HEADER_SIZE = 16 << 20  # cryptsetup's default data offset; the payload follows
 LARGEST_HEADER = 256 << 20  # cryptsetup's limits: two copies of 4 MiB and 128 MiB of keyslots
 RECOVERY_SLOT, KEYFILE_SLOT = 1, 2
 CIPHER = "aes-xts-plain64"
+MAGIC, SECOND_MAGIC = b"LUKS\xba\xbe", b"SKUL\xba\xbe"
 SECOND_HEADER = 0x4000  # where the copy is when each JSON area has 12 KiB, cryptsetup's default
 
 _BINARY = struct.Struct(">6sHQQ48s32s64s40s48sQ184s64s")
@@ -129,8 +130,8 @@ def read_header(read: Read) -> Header:
 
     Raises InputError saying what is wrong.
     """
-    first = _read_copy(read, 0, b"LUKS\xba\xbe", "first")
-    second = _read_copy(read, SECOND_HEADER, b"SKUL\xba\xbe", "second")
+    first = _read_copy(read, 0, MAGIC, "first")
+    second = _read_copy(read, SECOND_HEADER, SECOND_MAGIC, "second")
     if first[1] != second[1]:
         raise InputError("the two copies of the LUKS2 header differ")
     binary, text = first
@@ -150,6 +151,11 @@ def read_header(read: Read) -> Header:
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
         raise InputError(f"the LUKS2 header's description cannot be read: {e!r}") from None
+
+
+def traces(read: Read) -> bool:
+    """Whether one of the two copies of a header still begins as one."""
+    return read(0, len(MAGIC)) == MAGIC or read(SECOND_HEADER, len(SECOND_MAGIC)) == SECOND_MAGIC
 
 
 def _payload(text: str) -> int:
