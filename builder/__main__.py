@@ -1,5 +1,6 @@
 """What happens when ``seatsmith`` starts: parse, run, turn every error into a message and an exit code."""
 
+import errno
 import io
 import logging
 import os
@@ -12,6 +13,9 @@ from builder import ui
 from builder.errors import ExitCode, InputError, SeatsmithError
 
 PLACES = ("SEATSMITH_DIST", "XDG_CACHE_HOME", "XDG_STATE_HOME")  # variables that name one
+WRONG = {  # what is said of a path that is not fit for use
+    *(errno.ENOENT, errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG),
+}
 INTERRUPTED = "interrupted; what was being made has been removed"
 
 
@@ -83,16 +87,18 @@ def run_cli(argv: list[str]) -> int:
 
 def wrong_path(error: OSError, argv: Sequence[str]) -> InputError | None:
     """The error a person is shown where a path that was given, or one above it, is not fit for use."""
-    kinds = (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError)
-    if not isinstance(error, kinds) or not isinstance(error.filename, str) or not Path(error.filename).parts:
+    if error.errno not in WRONG or not isinstance(error.filename, str) or not Path(error.filename).parts:
         return None
     given = [Path(word.partition("=")[2] if word.startswith("--") else word) for word in argv]
     given += [Path(place) for name in PLACES if (place := os.environ.get(name))]
     wrong = Path(error.filename)
     below = isinstance(error, NotADirectoryError)  # names what was looked for below a file
-    if not any(path.is_relative_to(wrong) or (below and wrong.is_relative_to(path)) for path in given):
-        return None
-    return InputError(f"{error.filename}: {error.strerror}", hint="check the path that was given")
+    for path in given:
+        if path.is_relative_to(wrong) or (below and wrong.is_relative_to(path)):
+            return InputError(f"{wrong}: {error.strerror}", hint="check the path that was given")
+        if wrong.parent == path.parent and wrong.name.startswith(f".{path.name}."):  # files.atomic_path
+            return InputError(f"cannot make {path}: {error.strerror}", hint="check the path that was given")
+    return None
 
 
 if __name__ == "__main__":

@@ -60,8 +60,9 @@ def last_release(project: Project) -> str | None:
 def changed_files(project: Project, since: str) -> list[str]:
     found = git(project, "diff", "--name-only", "-z", since, "--")
     if found.returncode != 0:
+        said = found.stderr.decode(errors="replace").strip().partition("\n")[0]  # a page of usage may follow
         raise InputError(
-            f"git knows no revision {since!r}: {found.stderr.decode(errors='replace').strip()}",
+            f"git knows no revision {since!r}: {said}",
             hint="in CI, fetch the whole history (fetch-depth: 0)",
         )
     return [path for path in found.text.split("\0") if path]

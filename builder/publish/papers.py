@@ -78,6 +78,8 @@ def copy_papers(result: Path, place: Path) -> list[str]:
 
     Only names that SHA256SUMS lists are copied, and no links are followed.
     """
+    if not result.is_dir():
+        raise InputError(f"there is no directory {result}", hint="name a result, such as dist/work")
     listed = read_checksums(result / SUMS)
     place.mkdir(parents=True, exist_ok=True)
     copied = []

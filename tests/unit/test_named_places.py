@@ -86,6 +86,21 @@ def test_a_missing_file_that_nobody_named_stays_a_defect() -> None:
     assert wrong_path(FileNotFoundError(2, "No such file or directory"), ["x"]) is None
 
 
+def test_a_path_in_circles_too_long_or_where_nothing_can_be_made_is_a_wrong_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(project_at(tmp_path), work="distribution: arch\nusers: [{name: bob}]\n")
+    (tmp_path / "loop").symlink_to("loop")
+    monkeypatch.chdir(tmp_path)
+    for place, said in (
+        ("loop/x/y", "Too many levels of symbolic links"),
+        ("x" * 300, "File name too long"),
+        ("/proc/x", "cannot make /proc/x: No such file or directory"),
+    ):
+        assert run_cli(["render", "work", "--out", place]) == 3
+        assert said in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("variable", ["SEATSMITH_DIST", "XDG_CACHE_HOME", "XDG_STATE_HOME"])
 def test_a_place_that_the_environment_names_and_that_is_a_file_is_a_wrong_path(
     variable: str, monkeypatch: pytest.MonkeyPatch
