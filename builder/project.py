@@ -55,6 +55,15 @@ def base_directory(variable: str, below_home: str) -> Path:
         ) from e
 
 
+def yaml_names(folder: Path) -> list[str]:
+    """The YAML files of a folder, by name without suffix. Raises OSError where it cannot be listed.
+
+    ``Path.glob`` would show a folder that is closed to us as an empty one.
+    """
+    paths = folder.iterdir() if folder.is_dir() else ()
+    return sorted(path.stem for path in paths if path.suffix == ".yaml")
+
+
 def find_project(start: Path | None = None) -> Project:
     """The checkout around ``start`` (default: the working directory), or ``$SEATSMITH_ROOT``.
 

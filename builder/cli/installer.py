@@ -61,7 +61,11 @@ def run(
     stick: Annotated[Path, typer.Option(metavar="DIRECTORY", help="Where the stick is mounted.")],
     disk: Annotated[
         list[Path] | None,
-        typer.Option(metavar="DISK|FILE", help="Offer only these disks (default: all of this machine)."),
+        typer.Option(
+            metavar="DISK|FILE",
+            readable=False,
+            help="Offer only these disks (default: all of this machine).",
+        ),
     ] = None,
     power: Annotated[
         bool, typer.Option("--power", help="Restart or switch off this machine at the end.")

@@ -13,9 +13,14 @@ Seat = Annotated[
     str, typer.Argument(help="The seat's name: a file below profiles/seats/.", autocompletion=complete_seat)
 ]
 Name = Annotated[str, typer.Argument(metavar="ENVIRONMENT", help="An environment of the seat.")]
-Disk = Annotated[
+Disk = Annotated[  # whether it can be read is told by what reads it, as exit code 6 and with what to do
     Path,
-    typer.Option("--disk", metavar="DISK|FILE", help="The disk, by a name in /dev/disk/by-id, or a file."),
+    typer.Option(
+        "--disk",
+        metavar="DISK|FILE",
+        readable=False,
+        help="The disk, by a name in /dev/disk/by-id, or a file.",
+    ),
 ]
 Yes = Annotated[bool, typer.Option("--yes", help="Ask nothing; needs --expect-serial.")]
 Serial = Annotated[

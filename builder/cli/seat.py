@@ -86,7 +86,7 @@ def write(
     name: Name,
     target: Annotated[
         Path | None,
-        typer.Option(metavar="FILE|DISK", help="Default: dist/seats/NAME/NAME.img."),
+        typer.Option(metavar="FILE|DISK", readable=False, help="Default: dist/seats/NAME/NAME.img."),
     ] = None,
     passphrase_fd: Descriptors = None,
     passphrase_file: Files = None,
@@ -132,7 +132,9 @@ def write(
 
 
 def inspect(
-    image: Annotated[Path, typer.Argument(metavar="FILE|DISK", help="A disk, or an image of one.")],
+    image: Annotated[
+        Path, typer.Argument(metavar="FILE|DISK", readable=False, help="A disk, or an image of one.")
+    ],
     seat: Annotated[
         str | None, typer.Option(help="Compare with this seat's plan (default: the seat it says it is).")
     ] = None,

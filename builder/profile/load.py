@@ -22,7 +22,7 @@ from builder.profile.positions import (
 )
 from builder.profile.rule import shown
 from builder.profile.rules import disagreements
-from builder.project import Project
+from builder.project import Project, yaml_names
 
 WHAT = "a profile"
 FILE_KEYS = ("extends",)  # what a file says beside the settings of the environment
@@ -69,7 +69,7 @@ def part_names(project: Project) -> list[str]:
 
 
 def file_names(project: Project) -> list[str]:
-    return sorted(p.stem for p in project.profiles.glob("*.yaml") if not p.name.startswith("."))
+    return [name for name in yaml_names(project.profiles) if not name.startswith(".")]
 
 
 def load_profile(project: Project, name: str) -> Profile:

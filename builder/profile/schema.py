@@ -61,9 +61,12 @@ def schema_text() -> str:
 
 def write_schema(project: Project) -> None:
     """Renew the checked-in schema and the reference part of docs/profiles.md."""
-    write_atomic(project.profiles / "schema.json", schema_text())
     page = project.root / "docs/profiles.md"
-    write_atomic(page, with_reference(page.read_text()))
+    if not page.is_file():
+        raise InputError(f"there is no {page}", hint="--write is for a checkout of Seatsmith itself")
+    text = with_reference(page.read_text())
+    write_atomic(project.profiles / "schema.json", schema_text())
+    write_atomic(page, text)
 
 
 def with_reference(page: str) -> str:

@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from builder.errors import InputError, SeatsmithError
+from builder.errors import InputError, MachineError, SeatsmithError
 from builder.seat.overlay import UKIS, entry_text, loader_conf
 from builder.seat.plan import Kind, Plan
 from builder.tools import Tools
@@ -69,6 +69,8 @@ class Disk:
         self.size = target.size
         try:
             self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except PermissionError as e:
+            raise MachineError(f"cannot read {path}: {e.strerror}", hint="run it as root") from e
         except OSError as e:
             raise InputError(f"cannot read {path}: {e.strerror}") from e
 

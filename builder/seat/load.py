@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from builder.errors import InputError
 from builder.profile.explain import explain
 from builder.profile.positions import FileError, Node, Position, Problem, read_mapping
-from builder.project import Project
+from builder.project import Project, yaml_names
 from builder.seat.model import SEAT_NAME, Seat
 
 WHAT = "a seat file"
@@ -35,7 +35,7 @@ class SeatFile:
 
 
 def seat_names(project: Project) -> list[str]:
-    return sorted(p.stem for p in project.seats.glob("*.yaml"))
+    return yaml_names(project.seats)
 
 
 def load_seat(project: Project, name: str) -> Seat:

@@ -1,6 +1,8 @@
 """Is a place that a person names left alone where it holds something else than an earlier result?"""
 
+import os
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -150,3 +152,36 @@ def test_a_date_is_refused_where_it_would_be_passed_over(
 def test_a_source_that_there_is_not_is_a_wrong_command_line() -> None:
     with pytest.raises(UsageError, match="unknown source 'debian'"):
         choose_source("debian", "https://mirror.invalid")
+
+
+def test_a_folder_of_profiles_that_is_closed_is_not_taken_for_an_empty_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project_at(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    closed = PermissionError(13, "Permission denied", str(tmp_path / "profiles"))
+    monkeypatch.setattr(Path, "iterdir", Mock(side_effect=closed))
+    assert run_cli(["profile", "show", "work"]) == 6
+    assert "profiles: Permission denied" in capsys.readouterr().err
+
+
+def test_a_disk_that_is_closed_is_a_matter_of_this_machine_and_not_of_usage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project_at(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "disk").write_bytes(bytes(4096))
+    monkeypatch.setattr(os, "access", lambda *_: False)  # what typer would ask
+    monkeypatch.setattr(os, "open", Mock(side_effect=PermissionError(13, "Permission denied", "disk")))
+    assert run_cli(["seat", "inspect", "disk"]) == 6
+    assert "error: cannot read disk: Permission denied\nhint: run it as root" in capsys.readouterr().err
+
+
+def test_a_schema_is_written_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project_at(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert run_cli(["schema", "--write"]) == 3
+    assert "there is no" in capsys.readouterr().err
+    assert not (tmp_path / "profiles/schema.json").exists()
