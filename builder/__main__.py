@@ -45,9 +45,9 @@ def run_cli(argv: list[str]) -> int:
     if debug:
         logging.basicConfig(format="%(relativeCreated)7.0f ms %(name)s: %(message)s")
         logging.getLogger("builder").setLevel(logging.DEBUG)  # libraries would drown us
-    from builder.quick import answered
-
     try:
+        from builder.quick import answered  # Ctrl-C may come while modules load, too
+
         if answered(argv):
             return int(ExitCode.OK)
         from builder.cli import app

@@ -12,6 +12,7 @@ from builder.files import atomic_path, json_digest, linked, write_json
 from builder.image import (
     Artifacts,
     build_artifacts,
+    checked_version,
     current,
     image_key,
     is_carried,
@@ -44,6 +45,8 @@ def deliver(
     version: str | None = None,
 ) -> Delivery:
     """Build a profile's image where needed and put it into dist/NAME; an older result stays until then."""
+    if version is not None:
+        checked_version(version)
     origin = source_for(profile, source)
     made = delivered(project, profile, origin, locked=locked, force=force, version=version)
     request = Request(profile.name, source, version, os.environ.get(SIGNING_KEY, ""))

@@ -230,15 +230,19 @@ def version_of(lock: Lock) -> str:
     return dotted if lock.source is Source.UPSTREAM else f"{dotted}-{lock.source}"
 
 
+def checked_version(text: str) -> str:
+    """Raises InputError for what cannot be the version of an image."""
+    if not re.fullmatch(VERSION, text):
+        hint = "accepted: digits, a to z, '.' and '-', such as 2026.11.01"
+        raise InputError(f"{text!r} is no version", hint=hint)
+    return text
+
+
 def build_artifacts(
     project: Project, profile: Profile, lock: Lock, *, version: str | None = None, force: bool = False
 ) -> Artifacts:
     """Build a profile's image from its lock, or find it finished in the cache."""
-    version = version or version_of(lock)
-    if not re.fullmatch(VERSION, version):
-        raise InputError(
-            f"{version!r} is no version", hint="accepted: digits, a to z, '.' and '-', such as 2026.11.01"
-        )
+    version = checked_version(version or version_of(lock))
     key = image_key(project, profile, lock, version)
     place = project.cache / "images" / profile.name / key
     artifacts = Artifacts(place, lock, version, epoch_of(lock))

@@ -70,6 +70,7 @@ def lock(
     json: Json = False,
 ) -> None:
     """Resolve a profile's packages anew and pin them by size and digest."""
+    from builder.distro.arch import parse_day
     from builder.errors import UsageError
     from builder.image import lock_path, make_lock, source_for
     from builder.profile import load_profile
@@ -78,6 +79,8 @@ def lock(
 
     project = find_project()
     profile = load_profile(project, name)
+    if date is not None:
+        parse_day(date)  # before the network is asked
     origin = source_for(profile, source)
     if date is not None and origin is Source.STANDIN:
         raise UsageError("--date is of upstream; the stand-in has the packages of one day alone")

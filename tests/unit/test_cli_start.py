@@ -3,10 +3,12 @@
 import os
 import subprocess
 import sys
+from importlib.abc import MetaPathFinder
 from pathlib import Path
 
 import pytest
 
+from builder.__main__ import run_cli
 from builder.errors import InputError, MachineError
 from builder.project import cache_home, find_project
 from tests.support.profiles import project_at, write
@@ -116,3 +118,42 @@ def test_a_removed_working_directory_is_said(tmp_path: Path, monkeypatch: pytest
     (tmp_path / "gone").rmdir()
     with pytest.raises(InputError, match="working directory has been removed"):
         find_project()
+
+
+def test_an_interruption_while_modules_load_is_told_like_any_other(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Interrupted(MetaPathFinder):
+        def find_spec(self, name: str, path: object, target: object = None) -> None:
+            if name == "builder.quick":
+                raise KeyboardInterrupt
+
+    monkeypatch.delitem(sys.modules, "builder.quick", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Interrupted(), *sys.meta_path])
+    assert run_cli(["check"]) == 130
+    assert capsys.readouterr().err.startswith("error: interrupted")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["image", "work", "--image-version", "A B"], "'A B' is no version"),
+        (["lock", "work", "--date", "yesterday"], "'yesterday' is not a date"),
+        (["lock", "work", "--date", "2026-02-30"], "'2026-02-30' is not a date"),
+    ],
+)
+def test_a_version_or_date_is_looked_at_before_anything_else_is_done(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    said: str,
+) -> None:
+    write(project_at(tmp_path), work="users: [{name: bob}]\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SOURCE", "upstream")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert run_cli(words) == 3
+    error = capsys.readouterr().err
+    assert said in error
+    assert "resolving" not in error
