@@ -7,6 +7,7 @@ import pytest
 
 from builder.errors import InputError, TrustError
 from builder.provision import headers
+from builder.provision.forecast import environment_rows
 from builder.volume import luks
 from builder.volume.keys import recovery_key
 from builder.volume.luks import SECOND_HEADER
@@ -39,6 +40,9 @@ def test_a_damaged_header_is_put_back_and_the_volume_opens_again(bench: Bench, t
     damage(bench, "work")
     with pytest.raises(InputError, match="volume work: this is not a LUKS2 volume"):
         bench.contents("work")
+    with bench.opened() as disk:
+        rows = {row["name"]: row["damaged"] for row in environment_rows(disk, {})}
+    assert rows == {"work": "this is not a LUKS2 volume (first header missing)", "private": None}
     restore(bench, "work", backup, PASSPHRASE)
     assert bench.contents("work") == before
 
