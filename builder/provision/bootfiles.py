@@ -16,7 +16,7 @@ from pathlib import Path
 from builder.errors import InputError
 from builder.provision.seatdisk import NEW, PREVIOUS, SeatDisk
 from builder.run import Arg, ProgramError, run
-from builder.seat.overlay import UKIS, entry_text
+from builder.seat.overlay import MENU_SECONDS, UKIS, entry_text
 from builder.seat.plan import Plan, entry_id
 from builder.tools import Tools
 from builder.ui import size_text
@@ -30,6 +30,7 @@ COPY = 1 << 20
 PART = 1 << 16
 FIRST_CLUSTER = 2
 IN_USE = 0x0FFFFFFF  # of an entry of the table; the other bits are reserved
+LOADER = "loader/loader.conf"
 ENVIRONMENT = {"MTOOLS_SKIP_CHECK": "1", "TZ": "UTC"}
 
 
@@ -149,20 +150,22 @@ class BootFiles:
             self._medium.sync()
 
     def replace_sector(self, name: str, content: bytes) -> None:
-        """Replace the content of a file of one sector by one write."""
-        if len(content) != SECTOR or len(self.text(name)) != SECTOR:
-            raise InputError(f"{name} on the EFI system partition is not one sector long")
+        """Replace the content of a file of at most one sector by as many bytes, by one write."""
+        if not 0 < len(content) == len(self.text(name)) <= SECTOR:
+            raise InputError(f"{name} on the EFI system partition does not have {len(content)} bytes")
         shown = self._run(["mshowfat", "-i", self.image, f"::/{name}"])
         match = re.search(r"<(\d+)", shown)
         if not match:
             raise InputError(f"{name} cannot be found on the EFI system partition")
         at = self._fat.cluster_at(int(match[1]))
-        if self._medium.read(self._partition.start + at, SECTOR) != self.text(name):
+        there = self._medium.read(self._partition.start + at, SECTOR)
+        if there[: len(content)] != self.text(name):
             raise InputError(f"{name} is not where the EFI system partition says it is")
+        sector = content + there[len(content) :]
         for path in (self.image, self._before):
             with path.open("r+b") as f:
-                os.pwrite(f.fileno(), content, at)
-        self._medium.write(self._partition.start + at, content)
+                os.pwrite(f.fileno(), sector, at)
+        self._medium.write(self._partition.start + at, sector)
         self._medium.sync()
 
     def _fresh(self) -> list[Range]:
@@ -247,18 +250,27 @@ def entry_of(boot: BootFiles, plan: Plan, host: str) -> str:
     return boot.text(entry_name(plan, host)).decode(errors="replace")
 
 
+def has_entry(boot: BootFiles, plan: Plan, host: str) -> bool:
+    return entry_name(plan, host) in boot.names()
+
+
 def check_entry(boot: BootFiles, plan: Plan, host: str) -> None:
     """Raise InputError where the boot menu on the disk has no entry for a host of the seat file."""
-    if entry_name(plan, host) not in boot.names():
+    if not has_entry(boot, plan, host):
         raise InputError(
             f"the boot menu on the disk has no entry for {host}, which the seat file has as a host",
-            hint="hosts are chosen when a seat is made: take it out of `host` and `hosts` in the seat file",
+            hint="take it out of `host` and `hosts` in the seat file; only what is added becomes one: "
+            f"seatsmith provision add {host}, after it was removed with all of its data",
         )
 
 
 def check_kernel(boot: BootFiles, plan: Plan, host: str, uki: str) -> None:
     """Raise InputError where a host's entry, or the kernel that it is to name, is not on the disk."""
     check_entry(boot, plan, host)
+    check_uki(boot, host, uki)
+
+
+def check_uki(boot: BootFiles, host: str, uki: str) -> None:
     if uki not in boot.names():
         raise InputError(
             f"{uki} is not on the EFI system partition, so {host} would not start with it",
@@ -269,10 +281,35 @@ def check_kernel(boot: BootFiles, plan: Plan, host: str, uki: str) -> None:
 def point_entry(boot: BootFiles, plan: Plan, host: str, uki: str, luks_id: str) -> None:
     """Have a host's entry start this kernel with that volume: by one sector."""
     check_kernel(boot, plan, host, uki)
+    boot.replace_sector(entry_name(plan, host), pointed(plan, host, uki, luks_id))
+
+
+def offer(disk: SeatDisk, boot: BootFiles, plan: Plan, host: str) -> None:
+    """Have the boot menu offer a host that was added, and wait for a choice; where it does, nothing changes.
+
+    The last that is done for it: an entry that is there names a kernel and a volume that are.
+    """
+    if has_entry(boot, plan, host) or "uki" not in disk.tags(host):
+        return
+    uki = kernel_of(disk, host)
+    check_uki(boot, host, uki)
+    wait_for_choice(boot)
+    boot.add({entry_name(plan, host): pointed(plan, host, uki, disk.whole_header(host).uuid)})
+
+
+def wait_for_choice(boot: BootFiles) -> None:
+    """Have the boot menu show itself: that of a seat with one host does not. Settings of one's own stay."""
+    text = boot.text(LOADER) if LOADER in boot.names() else b""
+    shown = text.replace(b"\ntimeout 0\n", f"\ntimeout {MENU_SECONDS}\n".encode())
+    if shown != text and len(shown) == len(text) <= SECTOR:
+        boot.replace_sector(LOADER, shown)
+
+
+def pointed(plan: Plan, host: str, uki: str, luks_id: str) -> bytes:
+    """The entry of a host that starts this kernel with that volume."""
     entry = next(e for e in plan.entries if e.host == host)
     planned = next(e.luks_id for e in plan.environments if e.name == host)
-    options = entry.options.replace(planned, luks_id)
-    boot.replace_sector(entry_name(plan, host), entry_text(plan, replace(entry, options=options), uki))
+    return entry_text(plan, replace(entry, options=entry.options.replace(planned, luks_id)), uki)
 
 
 def kernel_of(disk: SeatDisk, name: str) -> str:
@@ -282,16 +319,19 @@ def kernel_of(disk: SeatDisk, name: str) -> str:
 
 
 def check_room(
-    disk: SeatDisk, boot: BootFiles, plan: Plan, host: str, uki: Path, dropped: Collection[str]
+    disk: SeatDisk, boot: BootFiles, plan: Plan, host: str, uki: Path, dropped: Collection[str], *, new: bool
 ) -> None:
     """Raise InputError where a host's new kernel has no room beside the kernels of volumes that stay.
 
-    Those that are ``dropped`` do not. Nothing is written.
+    Those that are ``dropped`` do not. A ``new`` host needs an entry, too; another one must have it. Nothing
+    is written.
     """
-    check_entry(boot, plan, host)
+    if not new:
+        check_entry(boot, plan, host)
     staying = [name for name in disk.names if name not in dropped]
     freed = sum(boot.taken_by(len(boot.text(name))) for name in stale_kernels(disk, boot, staying))
     needed, free = boot.taken_by(uki.stat().st_size), boot.room() + freed
+    needed += 2 * boot.taken_by(SECTOR) if new else 0  # the entry, and its name in a directory that is full
     if needed <= free:
         return
     there = boot.names()

@@ -14,6 +14,7 @@ from builder.provision.bootfiles import (
     check_kernel,
     entry_of_host,
     kernel_of,
+    offer,
     point_entry,
     remove_stale_kernels,
 )
@@ -156,6 +157,8 @@ class Change:
             self.done.append(f"the interrupted replacement of {name} is undone")
         elif name in disk.names and disk.tags(name).get("run") == pending.id:
             self.settle(name)
+            if name in hosts(self.plan):
+                offer(disk, self.boot_files, self.plan, name)
             self.done.append(
                 f"the replacement of {name} had gone through but for its end, which is done now; "
                 "to go back to the previous one, run it again"

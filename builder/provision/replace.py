@@ -23,7 +23,15 @@ from builder.errors import InputError, TrustError
 from builder.provision import bootfiles
 from builder.provision.agree import refuse_others
 from builder.provision.apply import image_id, image_tags
-from builder.provision.bootfiles import BootFiles, entry_of, kernel_of, point_entry, remove_stale_kernels
+from builder.provision.bootfiles import (
+    BootFiles,
+    entry_of,
+    has_entry,
+    kernel_of,
+    offer,
+    point_entry,
+    remove_stale_kernels,
+)
 from builder.provision.contents import Contents, gather
 from builder.provision.hostroots import FOLLOWS, HostRoots, at_rest, tags_for
 from builder.provision.job import Job, Report
@@ -145,9 +153,10 @@ class Replacement:
             or disk.tags(self.new).get("run") != pending.id
         ):
             return False
-        boot = self.boot_files
-        header = disk.header(self.new)
-        return header is not None and header.uuid in entry_of(boot, self.job.plan, name)
+        boot, plan, header = self.boot_files, self.job.plan, disk.header(self.new)
+        if header is None or not has_entry(boot, plan, name):
+            return False
+        return header.uuid in entry_of(boot, plan, name)
 
     def was_asked_for(self, pending: Run) -> bool:
         """Whether all of this was asked for then; of passwords, whether the same users were given any."""
@@ -199,7 +208,8 @@ class Replacement:
         disk, job = self.disk, self.job
         place, dropped = place_for(disk, job.name, self.extents)
         if job.is_host:
-            bootfiles.check_room(disk, self.boot_files, job.plan, job.name, job.uki, dropped)
+            boot = self.boot_files
+            bootfiles.check_room(disk, boot, job.plan, job.name, job.uki, dropped, new=not job.old)
         taken = set(range(place.first, place.first + place.count))
         given = hand_out(disk, job, keys, taken=taken, tools=self.tools, scratch=self.scratch)
         self.hosts.said += given
@@ -326,15 +336,19 @@ class Replacement:
             self.written += boot.stage({kernel_of(self.disk, self.new): kernel})
 
     def switch_boot_entry(self) -> None:
-        """Have the boot menu name the new kernel and the new volume."""
+        """Have the boot menu name the new kernel and the new volume.
+
+        Of a host that is added, only the kernel gets its name here.
+        """
         uuid = self.disk.whole_header(self.new).uuid
         if not self.written:  # by the run that was interrupted
             self.stage_kernel()
             self.disk.medium.sync()
             self.read_back()
         self.boot_files.publish()
-        kernel = kernel_of(self.disk, self.new)
-        point_entry(self.boot_files, self.job.plan, self.job.name, kernel, uuid)
+        if self.job.old:
+            kernel = kernel_of(self.disk, self.new)
+            point_entry(self.boot_files, self.job.plan, self.job.name, kernel, uuid)
 
     def kernel_tag(self) -> dict[str, str]:
         """The name that a host's kernel has on the ESP."""
@@ -347,6 +361,7 @@ class Replacement:
         if self.report.resumed == "switched":
             wipe_free(self.disk, [Segment(first, count) for first, count in regions])
         if self.job.is_host:
+            offer(self.disk, self.boot_files, self.job.plan, self.job.name)
             remove_stale_kernels(self.disk, self.boot_files)
         self.hosts.settle()
         self.report.hosts = self.hosts.said
