@@ -45,7 +45,7 @@ def deliver(
     version: str | None = None,
 ) -> Delivery:
     """Build a profile's image where needed and put it into dist/NAME; an older result stays until then."""
-    if version is not None:
+    if version:
         checked_version(version)
     origin = source_for(profile, source)
     made = delivered(project, profile, origin, locked=locked, force=force, version=version)
