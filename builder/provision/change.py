@@ -18,7 +18,7 @@ from builder.provision.bootfiles import (
     point_entry,
     remove_stale_kernels,
 )
-from builder.provision.hostroots import FOLLOWS, HostRoots, digests_of
+from builder.provision.hostroots import FOLLOWS, TAG, HostRoots, digests_of
 from builder.provision.journal import Run
 from builder.provision.seatdisk import NEW, PREVIOUS, SeatDisk
 from builder.provision.space import head_of, wipe_free
@@ -110,12 +110,17 @@ class Change:
         return self.disk.volume(name + PREVIOUS).id
 
     def exchange(self, name: str, other: str) -> None:
-        """Let two volumes change places: the boot entry first, then their names at once."""
+        """Let two volumes change places: the boot entry first, then their names at once.
+
+        A host's older root has what its containers had then: nothing says any more that it belongs to their
+        present volumes, so the next replacement of each looks there.
+        """
         roots = self.host_roots(name, other)
         roots.stage(name)
         self.disk.journal.append(self.run, "rollback", "switching", **{FOLLOWS: roots.follows})
         if name in hosts(self.plan):
             self.point_to(name, other)
+            self.disk.forget(f"{TAG}{name}")
         lvmcommit.rename_volumes(self.disk.metadata, {name: other, other: name})
         self.disk.commit()
         self.done += roots.said

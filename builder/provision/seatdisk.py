@@ -119,6 +119,14 @@ class SeatDisk:
         )
         return {pair[0]: pair[1] for pair in pairs if len(pair) == 2}
 
+    def forget(self, key: str) -> None:
+        """Have the next commit take a note from all volumes that are in use as environments."""
+        for name in self.names:
+            tags = lvmcommit.tags_of(self.metadata, name)
+            staying = [tag for tag in tags if not tag.startswith(f"{TAG}{key}=")]
+            if staying != tags and not name.endswith(PREVIOUS):
+                lvmcommit.set_tags(self.metadata, name, staying)
+
     def interrupted(self, verb: str, name: str) -> Run | None:
         """The run of this change of this environment that was interrupted, to be taken up.
 

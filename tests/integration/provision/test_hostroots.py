@@ -269,6 +269,17 @@ def test_changing_to_and_fro_loses_no_space_and_breaks_up_no_volume(bench: Bench
     check_root(bench)
 
 
+def test_a_host_that_was_gone_back_to_follows_at_the_next_replacement(bench: Bench) -> None:
+    image = bench.new_image("work", "2")
+    isolate(bench, "shared").replace("work", image)
+    bench.replace("private", bench.image("private"))
+    isolate(bench, "strict").replace("work", image)
+    roll_back(bench, "private", private=PASSPHRASE)
+    assert not are_in(wanted(bench), root_of(bench))
+    bench.replace("work", image)
+    assert are_in(wanted(bench), root_of(bench))
+
+
 def test_both_hosts_of_a_seat_follow_and_a_replaced_host_still_knows_what_it_had(
     tmp_path: Path, tools: Tools, release: TestKey
 ) -> None:
