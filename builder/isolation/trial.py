@@ -6,7 +6,7 @@ from pathlib import Path
 
 from builder.isolation.rows import ROWS, Row, Scene
 from builder.isolation.stage import PREMADE, TEXT_VT, Side, Stage, word
-from builder.isolation.verdict import Attempt, Result, Try, listened
+from builder.isolation.verdict import Attempt, Result, Try, listened, tried_again
 from builder.machine.bench import SeatInTest
 from builder.machine.desktop import Desktop
 from builder.machine.errors import GuestError, Unmet
@@ -16,6 +16,7 @@ Picture = Callable[[str], Path | None]
 FILTERED = "2"  # /proc/self/status, Seccomp: nspawn filters the system calls of all its processes
 DISPLAY = "display-manager.service lightdm.service seatsmith-greetd.service seatsmith-{sway,seatd}.service"
 RATE, LENGTH = 44100, 60
+PICTURES = ("screen-getfb", "screen-getfb2", "screen-prime")  # of whoever is in front
 ROUNDS = 3  # of a race, which is won by chance
 PLAY = (  # a tone of a minute, by a player with a name of its own (probe/sound.py: CLIENT)
     "runuser -u {user} -- env XDG_RUNTIME_DIR=/run/user/$(id -u {user}) setsid -f bash -c "
@@ -104,19 +105,40 @@ class Trial:
     # --- scenes
 
     def desktop(self, stage: Stage, attacker: Side, control: Side) -> None:
-        host = self.seat.host
-        host.switch_to(insist=True)
-        rows, secret = self.of(Scene.DESKTOP, heard=True), word()
-        if rows:
-            host.open_recorder()
-            sides = stage.hear((attacker, control), rows, secret)
-            until(lambda: secret in host.letters(), "what was typed reaches the host", timeout=30)
-            self.picture(f"{secret!r} was typed while {self.container.name} listened")
-            for found, into in zip(sides, (self.attempts, self.controls), strict=True):
-                into |= {row: listened(attempt, secret) for row, attempt in found.items()}
+        self.attempts |= self.listen(stage, self.seat.host, attacker, control, self.controls)
         self.try_both(Scene.DESKTOP, attacker, control)
         for side, into in self.sides(attacker, control):
             self.arrived("victim", side, into, " ".join(map(str, stage.said("victim"))))
+        for other in self.seat.containers:
+            if other.name != self.container.name:
+                self.neighbour(stage, other, attacker, control)
+
+    def listen(
+        self, stage: Stage, front: Desktop, attacker: Side, control: Side, proofs: dict[str, Attempt]
+    ) -> dict[str, Attempt]:
+        """Let both hear what is typed at an environment; the control's side of it goes to ``proofs``."""
+        front.switch_to(insist=True)
+        rows, secret = self.of(Scene.DESKTOP, heard=True), word()
+        if not rows:
+            return {}
+        front.open_recorder()
+        sides = stage.hear((attacker, control), rows, secret)
+        until(lambda: secret in front.letters(), f"what was typed reaches {front.name}", timeout=30)
+        self.picture(f"{secret!r} was typed at {front.name} while {self.container.name} listened")
+        found, proven = ({row: listened(a, secret) for row, a in side.items()} for side in sides)
+        proofs |= proven
+        return found
+
+    def neighbour(self, stage: Stage, other: Desktop, attacker: Side, control: Side) -> None:
+        """The same with another container in front: what is typed there, and its picture."""
+        proofs: dict[str, Attempt] = {}
+        found = self.listen(stage, other, attacker, control, proofs)
+        rows = [row.id for row in self.rows if row.id in PICTURES]
+        for side, into in ((attacker, found), (control, proofs)):
+            into |= side.tries(rows)
+        for row, attempt in found.items():
+            where = f"{other.name} in front"
+            self.attempts[row] = tried_again(self.attempts[row], attempt, proofs[row], where)
 
     def tune(self, stage: Stage, attacker: Side, control: Side) -> None:
         stage.host.succeed(PLAY.format(user=self.seat.host.facts.user, rate=RATE, length=LENGTH))

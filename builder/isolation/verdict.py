@@ -74,6 +74,25 @@ def listened(attempt: Attempt, secret: str) -> Attempt:
     return attempt.model_copy(update={"arrived": any(secret in text for text in attempt.heard or [])})
 
 
+def tried_again(first: Attempt, more: Attempt, proof: Attempt, where: str) -> Attempt:
+    """An attempt that was made a second time, elsewhere: it has succeeded where it did in either place.
+
+    ``proof`` is the control of the second time. Where that one came to nothing, nothing is proven.
+    """
+    tries = [one.model_copy(update={"how": f"{where}: {one.how}"}) for one in more.tries]
+    arrived = None if first.arrived is None else bool(first.arrived or more.arrived)
+    failed = "" if proof.succeeded else f"{where} the control comes to nothing"
+    return first.model_copy(
+        update={
+            "tries": [*first.tries, *tries],
+            "heard": [*first.heard, *(more.heard or [])] if first.heard is not None else None,
+            "arrived": arrived,
+            "problem": first.problem or more.problem or failed,
+            "seconds": first.seconds + more.seconds,
+        }
+    )
+
+
 class Result(BaseModel):
     """A row in one environment."""
 

@@ -8,7 +8,7 @@ import pytest
 
 from builder.isolation.results import as_json, record, table
 from builder.isolation.rows import BY_ID, GROUPS, ROWS, Promise
-from builder.isolation.verdict import Attempt, Result, Try, Verdict, judge, listened
+from builder.isolation.verdict import Attempt, Result, Try, Verdict, judge, listened, tried_again
 
 DONE = Attempt(tries=[Try(how="open it", outcome="done")])
 REFUSED = Attempt(tries=[Try(how="mknod it", outcome="refused", said="EPERM")])
@@ -47,6 +47,27 @@ def test_only_an_attempt_that_was_made_and_has_a_working_control_counts_as_block
     attempt: Attempt, control: Attempt, verdict: Verdict
 ) -> None:
     assert judge(attempt, control) is verdict
+
+
+def test_an_attempt_that_is_made_again_elsewhere_succeeds_in_either_place() -> None:
+    for first, more in ((REFUSED, DONE), (DONE, REFUSED)):
+        both = tried_again(first, more, DONE, "guest in front")
+        assert judge(both, DONE) is Verdict.OPEN
+        assert both.tries[-1].how == f"guest in front: {more.tries[0].how}"
+    assert judge(tried_again(REFUSED, REFUSED, DONE, "guest in front"), DONE) is Verdict.BLOCKED
+
+
+def test_an_attempt_that_is_made_again_proves_nothing_without_a_control_there() -> None:
+    both = tried_again(REFUSED, REFUSED, REFUSED, "guest in front")
+    assert both.problem == "guest in front the control comes to nothing"
+    assert judge(both, DONE) is Verdict.NOT_PROVEN
+
+
+def test_what_is_heard_with_another_container_in_front_counts() -> None:
+    deaf = listened(REFUSED.model_copy(update={"heard": [""]}), "secret")
+    heard = listened(REFUSED.model_copy(update={"heard": ["a secret"]}), "secret")
+    assert tried_again(deaf, heard, heard, "guest in front").succeeded
+    assert not tried_again(deaf, deaf, heard, "guest in front").succeeded
 
 
 def test_one_way_that_works_is_enough_to_be_open() -> None:
