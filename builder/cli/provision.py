@@ -194,7 +194,7 @@ def env(
 def add(
     name: Name,
     disk: Disk,
-    size: Annotated[str, typer.Option(metavar="SIZE", help="Size of the volume, such as 8GiB.")],
+    size: Size = None,
     yes: Yes = False,
     serial: Serial = None,
     passphrase_fd: Descriptors = None,
@@ -207,7 +207,7 @@ def add(
     for_tests: Tests = False,
     json: Json = False,
 ) -> None:
-    """Add an environment that the seat file names and the disk lacks.
+    """Add an environment that the seat file names and the disk lacks, with the size that it has there.
 
     Its hosts get the files that they need for it by the same commit, for which their passphrases are needed.
     """

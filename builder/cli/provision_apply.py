@@ -160,9 +160,7 @@ def env_command(
             raise InputError(f"{name} is already on the disk", hint="replace it: seatsmith provision env")
         if not new and name not in disk.names:
             done = "finish adding it" if pending and pending.command == "add" else "add it"
-            raise InputError(
-                f"the disk has no {name}", hint=f"{done}: seatsmith provision add {name} --size SIZE"
-            )
+            raise InputError(f"the disk has no {name}", hint=f"{done}: seatsmith provision add {name}")
         found = Found(identity.path, identity.size)
         what = f"{name} will be {'added' if new else 'replaced'}"
         confirm(seat, identity, found, yes=yes, serial=serial, what=what)

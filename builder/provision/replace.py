@@ -187,11 +187,11 @@ class Replacement:
 
     @property
     def extents(self) -> int:
-        """Of the new volume. Raises InputError where nobody says."""
-        extents = self.job.extents or (self.disk.volume(self.job.name).extents if self.job.old else None)
-        if extents is None:
-            raise InputError(f"how large is the volume of {self.job.name} to be?")
-        return extents
+        """Of the new volume: as asked for, else as now; of one that is added, as in the seat file."""
+        job = self.job
+        if job.extents is not None:
+            return job.extents
+        return self.disk.volume(job.name).extents if job.old else job.plan.volume(job.name).extents
 
     def opens(self, name: str, secret: bytearray) -> bool:
         try:

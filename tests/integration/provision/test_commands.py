@@ -300,7 +300,7 @@ def test_a_container_with_a_key_is_added_by_the_passphrases_of_its_hosts(
     assert provision(place, "remove", "work", *UNASKED, *trusted(place)[2:]) == 0
     seat = place.project.seats / "tiny.yaml"
     seat.write_text(seat.read_text().replace("    keep: [/home, /etc/machine-id]\n", "    keyfile: true\n"))
-    key, words = trusted(place)[:2], ["add", "work", "--size", "128MiB", "--for-tests", *UNASKED]
+    key, words = trusted(place)[:2], ["add", "work", "--for-tests", *UNASKED]
     alone = ["--passphrase-file", f"work:{place.disk.with_name('passphrase')}"]
     refused(capsys, ExitCode.USAGE, "no passphrase was given for private", place, *words, *key, *alone)
     assert provision(place, *words, *trusted(place)) == 0
