@@ -20,7 +20,7 @@ EXTRA = """\
   extra:
     profile: small
     vt: 9
-    size: 96MiB
+    size: 128MiB
     keyfile: true
 """
 
