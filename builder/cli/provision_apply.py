@@ -34,7 +34,7 @@ from builder.provision.job import Job, Report
 from builder.provision.keyfiles import to_be_opened, to_hold
 from builder.provision.live import changing, running_host
 from builder.provision.persona import read_hostnames
-from builder.provision.replace import replace_environment
+from builder.provision.replace import VERB, replace_environment
 from builder.provision.seatdisk import open_seat
 from builder.provision.space import extents_for
 from builder.seat.hostfiles import digests_for
@@ -155,7 +155,7 @@ def env_command(
     boot = name in hosts(plan)
     with busy(project, identity), changing(identity, [name, *roots], tools, boot=boot) as medium:
         disk = open_seat(medium, identity.size)
-        pending = disk.journal.unfinished
+        pending = disk.interrupted(VERB, name)
         if new and name in disk.names and not (pending and disk.tags(name).get("run") == pending.id):
             raise InputError(f"{name} is already on the disk", hint="replace it: seatsmith provision env")
         if not new and name not in disk.names:

@@ -48,13 +48,15 @@ def change_command(
         running = running_host(identity, disk.metadata.name, hosts(plan))
         goal = goal_of_rollback(disk, name) if verb == "rollback" else None
         back = digests_of(disk, goal) if goal and goal in disk.names else {}
-        if verb == "remove" and name not in hosts(plan):
-            back = without(plan, disk)
+        if verb == "remove":
+            back = without(plan, disk, name)
         roots = [host for host in at_rest(disk, name, back) if host != running]
+        known = [environment.name for environment in plan.environments]
+        boot = name in hosts(plan) or name not in known  # it may have been a host
     check_identity(identity, pinned=plan.serial, expected=serial)
     with contextlib.ExitStack() as stack:
         stack.enter_context(busy(project, identity))
-        medium = stack.enter_context(changing(identity, [name, *roots], tools, boot=name in hosts(plan)))
+        medium = stack.enter_context(changing(identity, [name, *roots], tools, boot=boot))
         disk = open_seat(medium, identity.size)
         found = Found(identity.path, identity.size)
         confirm(seat, identity, found, yes=yes, serial=serial, what=WHAT[verb].format(name=name))

@@ -245,6 +245,12 @@ def entry_of_host(name: str) -> str:
     return f"loader/entries/{entry_id(name)}.conf"
 
 
+def hosts_offered(disk: SeatDisk, boot: BootFiles) -> list[str]:
+    """The environments on the disk that the boot menu starts."""
+    names = boot.names()
+    return [name for name in disk.environments if entry_of_host(name) in names]
+
+
 def entry_of(boot: BootFiles, plan: Plan, host: str) -> str:
     """A host's entry of the boot menu as it is on the disk."""
     return boot.text(entry_name(plan, host)).decode(errors="replace")

@@ -13,6 +13,7 @@ from builder.provision.bootfiles import (
     BootFiles,
     check_kernel,
     entry_of_host,
+    hosts_offered,
     kernel_of,
     offer,
     point_entry,
@@ -20,10 +21,11 @@ from builder.provision.bootfiles import (
 )
 from builder.provision.hostroots import FOLLOWS, TAG, HostRoots, digests_of
 from builder.provision.journal import Run
+from builder.provision.rootedit import extents_of, put_back
 from builder.provision.seatdisk import NEW, PREVIOUS, SeatDisk
-from builder.provision.space import head_of, wipe_free
+from builder.provision.space import free_count, head_of, wipe_free
 from builder.seat.hostfiles import Files, digest_of, files_for_all
-from builder.seat.overlay import hosts
+from builder.seat.overlay import filled, hosts
 from builder.seat.plan import Plan
 from builder.tools import Tools
 from builder.ui import size_text
@@ -40,9 +42,9 @@ def goal_of_rollback(disk: SeatDisk, name: str) -> str:
     return name if pending and pending.data.get("to") == disk.volume(name).id else previous
 
 
-def without(plan: Plan, disk: SeatDisk) -> dict[str, str]:
-    """Digests, by host, of what it is to have for an environment that is removed."""
-    return {host: digest_of({}) for host in hosts(plan) if host in disk.names}
+def without(plan: Plan, disk: SeatDisk, name: str) -> dict[str, str]:
+    """Digests, by host, of what it is to have for the environment ``name`` that is removed."""
+    return {host: digest_of({}) for host in hosts(plan) if host in disk.names and host != name}
 
 
 @dataclass
@@ -89,7 +91,9 @@ class Change:
             return
         target = self.target_of_rollback(name)
         if self.disk.volume(name).id != target:  # what cannot be finished is not begun
-            self.host_roots(name, name + PREVIOUS).check(name)
+            roots = self.host_roots(name, name + PREVIOUS)
+            roots.check(name)
+            roots.refuse_without_room(free_count(self.disk))
             if name in hosts(self.plan):
                 check_kernel(self.boot_files, self.plan, name, kernel_of(self.disk, name + PREVIOUS))
         with self.recorded("rollback", name, to=target):
@@ -150,8 +154,8 @@ class Change:
         disk = self.disk
         self.wipe_places(pending)
         if pending.verb != "env":
-            if pending.verb == "remove" and name not in disk.names:
-                self.roots_without(name).settle()
+            if pending.verb == "remove":
+                self.undo_removal(name, pending)
             self.done.append(self.end_of(name, pending))
             disk.journal.append(pending.id, pending.verb, "undone")
             return
@@ -173,6 +177,16 @@ class Change:
         if name in hosts(self.plan):
             remove_stale_kernels(disk, self.boot_files)
         disk.journal.append(pending.id, "env", "undone")
+
+    def undo_removal(self, name: str, pending: Run) -> None:
+        """Offer a host again that is still there; finish what had gone through."""
+        entry, text = entry_of_host(name), pending.data.get("entry")
+        if name not in self.disk.names:
+            if text:
+                remove_stale_kernels(self.disk, self.boot_files)
+            self.roots_without(name).settle()
+        elif text and entry not in self.boot_files.names():
+            self.boot_files.add({entry: filled(text)})
 
     def end_of(self, name: str, pending: Run) -> str:
         """What became of an interrupted change that is no replacement: its commit was done, or not."""
@@ -200,15 +214,20 @@ class Change:
     def remove(self, name: str) -> None:
         """Remove an environment with all of its data, its previous one too, and what hosts have for it.
 
-        Raises InputError for a host, also for one that the boot menu alone still knows, and where a host's
-        passphrase is missing or its root was not unmounted cleanly.
+        A host leaves the boot menu first: until its volume is given up, all that the menu offers starts.
+        Raises InputError for the last host, also for one that the boot menu alone still knows, and where
+        a host's passphrase is missing or its root was not unmounted cleanly.
         """
-        if name in hosts(self.plan) or entry_of_host(name) in self.boot_files.names():
-            raise InputError(
-                f"{name} is a host of the seat: the boot menu starts it",
-                hint="to have a seat without it, write the seat anew: seatsmith provision apply",
-            )
+        entry, files = entry_of_host(name), self.boot_files.names()
         pending = self.disk.journal.unfinished
+        begun = pending is not None and "entry" in pending.data
+        is_host = entry in files or name in hosts(self.plan) or begun
+        if is_host and not set(hosts_offered(self.disk, self.boot_files)) - {name}:
+            raise InputError(
+                f"{name} is the only host of the seat: nothing else would start",
+                hint="add another one first: seatsmith provision add; "
+                "or write the seat anew: seatsmith provision apply",
+            )
         known = {*self.disk.environments, *(e.name for e in self.plan.environments)}
         if name not in known and not (pending and pending.data.get("environment") == name):
             raise InputError(
@@ -219,21 +238,39 @@ class Change:
         names, roots = [name, name + PREVIOUS, name + NEW], self.roots_without(name)
         roots.check(name)
         wipe = [*self.places(names), *([s.first, s.count] for s in roots.given_up)]
-        with self.recorded("remove", name, wipe=wipe):
-            roots.stage(name)
+        was = {"entry": self.boot_files.text(entry).decode().rstrip("\n")} if entry in files else {}
+        with self.recorded("remove", name, wipe=wipe, **was):
+            if entry in files:
+                self.boot_files.remove([entry])
+            lay = {host: extents_of(self.disk, host) for host in roots.needed}
+            first = sum(roots.needed.values()) > free_count(self.disk)
+            if first:
+                self.free(names)  # for want of room the roots of hosts change by a second commit
+            roots.stage(name, roots.needed)
+            self.disk.forget(f"{TAG}{name}")
             if roots.said and not set(names) & set(self.disk.names):
                 self.disk.commit()  # of volumes that went with the interrupted run
             self.free(names, also=roots.given_up)
+            if first:
+                self.put_back(lay)  # so that what is free is one piece again, as large as what was removed
+            if is_host:
+                remove_stale_kernels(self.disk, self.boot_files)
             roots.settle()
         self.done += [f"{name} and all of its data are gone", *roots.said]
 
     def roots_without(self, name: str) -> HostRoots:
         """The hosts, which are to have nothing for an environment any more."""
-        digests = without(self.plan, self.disk)
+        digests = without(self.plan, self.disk, name)
         files: dict[str, Files] = {host: {} for host in digests}
         return HostRoots(
             self.disk, name, digests, self.passphrases, self.tools, self.scratch, files, self.running
         )
+
+    def put_back(self, lay: Mapping[str, list[int]]) -> None:
+        """Have volumes lie where they lay, each by a commit."""
+        for name, extents in lay.items():
+            put_back(self.disk, name, extents)
+            self.disk.commit()
 
     def places(self, names: Sequence[str]) -> list[list[int]]:
         """Where the LUKS headers of volumes are, in extents."""

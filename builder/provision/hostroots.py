@@ -15,14 +15,14 @@ from typing import Protocol
 
 from builder.errors import InputError
 from builder.files import sync_directory, write_atomic
-from builder.provision.rootedit import edit_root, places_of
+from builder.provision.rootedit import edit_root, extents_with, places_of, refuse_without_room
 from builder.provision.seatdisk import Payload, SeatDisk, unlocked
 from builder.run import run
 from builder.seat.hostfiles import RECORD_MODE, RECORDS, Files, decode, digest_of, encode, record_of
 from builder.seat.overlay import keyfile_of
 from builder.tools import Tools
 from builder.volume import lvmcommit
-from builder.volume.ext4edit import Changes, File, read_file
+from builder.volume.ext4edit import Changes, File, changed_blocks, read_file
 from builder.volume.ext4read import Filesystem, Missing
 from builder.volume.lvm import Segment
 
@@ -188,6 +188,8 @@ class HostRoots:
     """What was done, in a few words each."""
     given_up: list[Segment] = field(default_factory=list)
     """After ``check``: where the key lies that hosts at rest lose; it is free after the commit."""
+    needed: dict[str, int] = field(default_factory=dict)
+    """After ``check``: how many free extents the change of each host at rest takes."""
     before: dict[str, str] = field(default_factory=dict)
     """Digests, by host, of what is on record there for the volume that was in use, as far as it was seen."""
 
@@ -196,22 +198,33 @@ class HostRoots:
         return [h for h in at_rest(self.disk, volume, self.digests) if h != self.running]
 
     def check(self, volume: str) -> None:
-        """Find out early what ``stage`` would refuse, but for missing room."""
+        """Find out early what ``stage`` would refuse; missing room is for ``refuse_without_room`` to say."""
+        key = keyfile_of(self.name)
         for host in self.at_rest(volume):
             with self.changing(host) as (payload, changes):
-                if (key := keyfile_of(self.name)) in changes:
+                if key in changes:
                     self.given_up += places_of(self.disk, host, payload, key)
+                if changes:
+                    blocks = changed_blocks(
+                        payload.read, changes, secrets={key}, tools=self.tools, scratch=self.scratch
+                    )
+                    self.needed[host] = len(extents_with(self.disk, payload, blocks))
         self.said.clear()
 
-    def stage(self, volume: str) -> None:
+    def refuse_without_room(self, free: int) -> None:
+        """Raise InputError where so many free extents are too few for ``stage``, by what ``check`` found."""
+        refuse_without_room(self.disk, " and ".join(self.needed), sum(self.needed.values()), free)
+
+    def stage(self, volume: str, concerned: Iterable[str] | None = None) -> None:
         """Have the next commit change the roots of hosts at rest. ``volume`` is the one in use until then.
 
+        ``concerned`` are the hosts whose files change, where that is known, as it is after ``check``.
         Raises InputError where a passphrase or room is missing, or a root was not unmounted cleanly.
         """
         taken: set[int] = set()
         if self.running is not None and self.running in self.digests:
             self.note_before(self.running, MountedRoot(self.place))
-        for host in self.at_rest(volume):
+        for host in self.at_rest(volume) if concerned is None else concerned:
             with self.changing(host) as (payload, changes):
                 self.note_before(host, VolumeRoot(Filesystem(payload.read)))
                 if changes:

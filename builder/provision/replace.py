@@ -38,7 +38,7 @@ from builder.provision.job import Job, Report
 from builder.provision.journal import Run
 from builder.provision.keyfiles import Keys, hand_out, taken_over
 from builder.provision.seatdisk import NEW, PREVIOUS, SeatDisk, as_tags, new_lvm_id, opened
-from builder.provision.space import head_of, place_for, wipe_free
+from builder.provision.space import free_count, head_of, place_for, wipe_free
 from builder.seat.hostfiles import digest_of, files_for_all
 from builder.tools import Tools
 from builder.volume import ext4, luks, lvmcommit
@@ -207,6 +207,7 @@ class Replacement:
         """
         disk, job = self.disk, self.job
         place, dropped = place_for(disk, job.name, self.extents)
+        self.hosts.refuse_without_room(free_count(disk, without=dropped) - place.count)
         if job.is_host:
             boot = self.boot_files
             bootfiles.check_room(disk, boot, job.plan, job.name, job.uki, dropped, new=not job.old)

@@ -39,7 +39,7 @@ def edit_root(
     blocks = changed_blocks(payload.read, changes, secrets=secrets, tools=tools, scratch=scratch)
     unit = disk.metadata.group.extent_size
     extents = extents_of(disk, name)
-    concerned = sorted({(payload.at + at) // unit for at in blocks})
+    concerned = extents_with(disk, payload, blocks)
     places = free_extents(disk, len(concerned), taken, name)
     read, sectors = disk.volume_reader(name), Sectors(payload.key)
     copies: dict[int, bytes] = {}
@@ -56,6 +56,24 @@ def edit_root(
     return joined(extents)
 
 
+def put_back(disk: SeatDisk, name: str, extents: list[int]) -> None:
+    """Copy what a volume has elsewhere to where it was before; the next commit says so.
+
+    ``extents`` are all of its extents then; those that it does not have now must be free.
+    """
+    read, unit = disk.volume_reader(name), disk.metadata.group.extent_size
+    pairs = zip(extents, extents_of(disk, name), strict=True)
+    moved = [n for n, (was, now) in enumerate(pairs) if was != now]
+    write_verified(disk, {extents[n]: read(n * unit, unit) for n in moved})
+    lvmcommit.set_segments(disk.metadata, name, joined(extents))
+
+
+def extents_with(disk: SeatDisk, payload: Payload, blocks: Collection[int]) -> list[int]:
+    """The extents that hold these blocks of a volume's filesystem, counted within the volume."""
+    unit = disk.metadata.group.extent_size
+    return sorted({(payload.at + at) // unit for at in blocks})
+
+
 def extents_of(disk: SeatDisk, name: str) -> list[int]:
     """The extents of a volume, in its order."""
     return [s.first + n for s in disk.volume(name).segments for n in range(s.count)]
@@ -68,8 +86,8 @@ def places_of(disk: SeatDisk, name: str, payload: Payload, path: str) -> list[Se
         blocks = data_blocks(filesystem, filesystem.find(f"/{path}"))
     except Missing:
         return []
-    extents, unit = extents_of(disk, name), disk.metadata.group.extent_size
-    return joined([extents[n] for n in sorted({(payload.at + at) // unit for at in blocks})])
+    extents = extents_of(disk, name)
+    return joined([extents[n] for n in extents_with(disk, payload, blocks)])
 
 
 def encrypted(block: bytes, at: int, sectors: Sectors) -> bytes:
@@ -91,14 +109,20 @@ def free_extents(disk: SeatDisk, count: int, taken: set[int], name: str) -> list
     group = disk.metadata.group
     runs = sorted(lvmcommit.free_runs(group), key=lambda run: (run.count, run.first))
     free = [n for run in runs for n in range(run.first, run.first + run.count) if n not in taken]
-    if len(free) < count:
-        unit = group.extent_size
-        raise InputError(
-            f"there is no room to change the files that {name} has for it: that needs "
-            f"{size_text(count * unit)}, and {size_text(len(free) * unit)} are free",
-            hint="give up a previous environment: seatsmith provision drop NAME",
-        )
+    refuse_without_room(disk, name, count, len(free))
     return free[:count]
+
+
+def refuse_without_room(disk: SeatDisk, host: str, count: int, free: int) -> None:
+    """Raise InputError where fewer extents are free than the change of a host's root takes."""
+    unit = disk.metadata.group.extent_size
+    if free < count:
+        raise InputError(
+            f"there is no room to change the files that {host} has for it: that needs "
+            f"{size_text(count * unit)}, and {size_text(free * unit)} are free",
+            hint="give up a previous environment: seatsmith provision drop NAME; or make a new volume "
+            "smaller: --size",
+        )
 
 
 def joined(extents: list[int]) -> list[Segment]:

@@ -1,6 +1,6 @@
 """Which free extents does a new volume get, and how do the keys of a given-up one vanish from the disk?"""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from builder.errors import InputError
 from builder.provision.seatdisk import NEW, PREVIOUS, SeatDisk
@@ -31,8 +31,8 @@ def place_for(disk: SeatDisk, name: str, extents: int) -> tuple[Segment, list[st
             return place, dropped
     longest = max((run.count for run in lvmcommit.free_runs(group, without=gone)), default=0)
     raise InputError(
-        f"there is no room for a second volume of {name}: it needs {size_text(extents * unit)} in one piece,"
-        f" and the longest free one has {size_text(longest * unit)}",
+        f"there is no room for a second volume of {name}: it needs {extents * unit >> 20} MiB in one piece, "
+        f"and the longest free one has {longest * unit >> 20} MiB",
         hint="leave free space when sizing the volumes: as much as the largest environment has",
     )
 
@@ -40,6 +40,11 @@ def place_for(disk: SeatDisk, name: str, extents: int) -> tuple[Segment, list[st
 def extents_for(size: int) -> int:
     """How many extents hold ``size`` bytes."""
     return -(-size // lvm.EXTENT)
+
+
+def free_count(disk: SeatDisk, *, without: Sequence[str] = ()) -> int:
+    """How many extents are free once the volumes ``without`` are given up."""
+    return sum(run.count for run in lvmcommit.free_runs(disk.metadata.group, without=without))
 
 
 def head_of(disk: SeatDisk, name: str) -> list[Segment]:

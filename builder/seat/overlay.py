@@ -117,10 +117,15 @@ def entry_text(plan: Plan, entry: BootEntry, uki: str) -> bytes:
         f"efi      /{uki}",
         f"options  {entry.options}",
     ]
-    text = "".join(f"{line}\n" for line in lines).encode()
-    if len(text) > ENTRY_SIZE:
+    text = "".join(f"{line}\n" for line in lines)
+    if len(text.encode()) > ENTRY_SIZE:
         raise InputError(f"the boot menu's entry {entry.id} is longer than {ENTRY_SIZE} bytes")
-    return text.ljust(ENTRY_SIZE, b"\n")
+    return filled(text)
+
+
+def filled(text: str) -> bytes:
+    """An entry of the boot menu with empty lines behind it, as many as make it one sector."""
+    return text.encode().ljust(ENTRY_SIZE, b"\n")
 
 
 def loader_conf(plan: Plan) -> str:

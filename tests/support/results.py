@@ -80,6 +80,7 @@ def write_result(
     *,
     image: bytes | None = None,
     bundle: bytes | None = None,
+    uki: bytes | None = None,
     git: GitState = CLEAN,
 ) -> ImageRecord:
     """A complete, unsigned result directory with archives of a few small files."""
@@ -91,6 +92,8 @@ def write_result(
     directory.mkdir(parents=True, exist_ok=True)
     (directory / f"{what.stem}.tar.zst").write_bytes(image)
     (directory / f"{what.stem}.host.tar.zst").write_bytes(bundle)
+    if uki is not None:
+        (directory / f"{what.stem}.efi").write_bytes(uki)
     lock = directory / f"{what.profile}.lock"
     lock.write_text(f'{{"profile": "{what.profile}", "image": "{hashlib.sha256(image).hexdigest()}"}}\n')
     write_outputs(directory, what, git=git, inputs={"lock": lock})

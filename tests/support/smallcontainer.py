@@ -23,8 +23,10 @@ while :; do /bin/busybox sleep 1 & wait; done
 SHADOW = "root:*:20000:0:99999:7:::\nuser:!*:20000::::::\n"
 
 
-def put_small_container(project: Project, profile: str, version: str, tools: Tools) -> None:
-    """Leave an image of stand-in packages in ``dist/PROFILE``, unsigned."""
+def put_small_container(
+    project: Project, profile: str, version: str, tools: Tools, *, uki: bytes | None = None
+) -> None:
+    """Leave an image of stand-in packages in ``dist/PROFILE``, unsigned; with a kernel it can be a host."""
     assert tools.root is not None
     contents = {
         "bin/busybox": (tools.root / "usr/bin/busybox").read_bytes(),
@@ -53,4 +55,4 @@ def put_small_container(project: Project, profile: str, version: str, tools: Too
         tools={"mkosi": "25.3-1"},
     )
     place: Path = project.dist / profile
-    write_result(place, record, image=zstandard.ZstdCompressor().compress(buffer.getvalue()))
+    write_result(place, record, image=zstandard.ZstdCompressor().compress(buffer.getvalue()), uki=uki)

@@ -8,11 +8,10 @@ from pathlib import Path
 
 from builder.outputs.record import ImageRecord
 from builder.outputs.sign import sign_checksums
-from builder.outputs.write import write_outputs
 from builder.project import Project
 from tests.support.gpgkeys import TestKey
 from tests.support.profiles import project_at
-from tests.support.results import CLEAN, EPOCH, pack, package, write_result
+from tests.support.results import EPOCH, pack, package, write_result
 
 PASSPHRASE = b"correct horse battery"
 DISK_SIZE = 832 << 20
@@ -113,12 +112,8 @@ def put_image(
         packages=[package("i3-wm")],
         tools={"mkosi": "25.3-1"},
     )
-    write_result(place, what, image=image(version))
-    if bootable:
-        (place / f"{what.stem}.efi").write_bytes(f"UKI of {profile} {version}\n".encode() * 4000)
-        for paper in ("manifest.json", "provenance.json", "SHA256SUMS"):
-            (place / paper).unlink()
-        write_outputs(place, what, git=CLEAN, inputs={"lock": place / f"{profile}.lock"})
+    uki = f"UKI of {profile} {version}\n".encode() * 4000 if bootable else None
+    write_result(place, what, image=image(version), uki=uki)
     if key:
         sign_checksums(place, os.fspath(key.secret))
     return place

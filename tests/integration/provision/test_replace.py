@@ -162,9 +162,9 @@ def test_a_volume_that_its_header_fills_is_refused_before_anything_changes(
         assert disk.journal.unfinished is None
 
 
-def test_remove_takes_all_volumes_of_a_container_and_never_a_host(bench: Bench) -> None:
+def test_remove_takes_all_volumes_of_a_container_and_never_the_only_host(bench: Bench) -> None:
     bench.replace("work", bench.new_image("work", "2"))
-    with pytest.raises(InputError, match="private is a host"):
+    with pytest.raises(InputError, match="private is the only host"):
         change(bench, "remove", "private")
     change(bench, "remove", "work")
     assert set(names_on(bench)) == {"swap", "private"}
