@@ -277,6 +277,20 @@ def is_running(pid: str) -> bool:
 
 
 @contextlib.contextmanager
+def unchanged(path: Path) -> Iterator[None]:
+    """Hold a shared flock(2) on a file that others may read, too, but nobody may write in meanwhile.
+
+    Raises BusyError where somebody does.
+    """
+    with path.open("rb") as f:
+        try:
+            fcntl.flock(f, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError as e:
+            raise BusyError(f"{path} is being written", hint="wait for it to finish") from e
+        yield
+
+
+@contextlib.contextmanager
 def exclusive(path: Path, what: str, *, wait: bool = False) -> Iterator[int]:
     """Hold an flock(2) on ``path`` while inside; the kernel drops it with the process, however that ends.
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from pytest import ExitCode
 
 from builder.errors import UsageError
+from builder.files import unchanged
 from builder.machine import checks
 from builder.machine.errors import GuestError, Unmet
 from builder.machine.evidence import clear
@@ -47,7 +48,7 @@ def boot_test(
     began = time.monotonic()
     folder.mkdir(parents=True, exist_ok=True)
     clear(folder)
-    with private_directory(f"{subject.name}-boot-test") as place:
+    with unchanged(subject.disk), private_directory(f"{subject.name}-boot-test") as place:
         overlay = place / "ready.qcow2"
         boot = first_boot(subject, tools, folder, overlay, say)
         if boot.outcome == "passed":

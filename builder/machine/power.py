@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from builder.files import unchanged
 from builder.machine.errors import MachineDied
 from builder.machine.hardware import Firmware, Hardware, Sockets, firmware_file, qemu_arguments
 from builder.machine.places import private_directory
@@ -54,6 +55,7 @@ class Power:
     def __enter__(self) -> Self:
         self.files = Sockets(self._stack.enter_context(private_directory(self.name)))
         try:
+            self._stack.enter_context(unchanged(self.hardware.disk))
             self.renew_disk()
         except BaseException:
             self._stack.close()

@@ -14,7 +14,6 @@ from builder.profile import Profile, load_profile
 from builder.profile.model import DisplayServer, Isolation
 from builder.project import Project
 from builder.seat.load import load_seat
-from builder.seat.overlay import UKIS
 from builder.tools import Tools
 
 
@@ -45,7 +44,8 @@ def written_seat(
         raise InputError(f"{disk} does not exist", hint=f"run: make seat SEAT={seat}")
     plan = json.loads((place / "plan.json").read_text())
     entry = chosen_entry(plan, host)
-    uki = take_uki(tools, disk, plan, entry["host"], folder)
+    offered = offered_entry(tools, disk, plan, entry["id"])
+    uki = take_uki(tools, disk, plan, offered, folder)
     kernel, initrd, own = unpack_uki(uki, folder)
     facts = {e["name"]: facts_of(e, load_profile(project, e["profile"])) for e in environments(plan)}
     return Subject(
@@ -53,7 +53,7 @@ def written_seat(
         disk=disk.resolve(),
         host=facts[entry["host"]],
         containers=[facts[name] for name in entry["beside"]],
-        fast=Kernel(kernel=kernel, initrd=initrd, cmdline=f"{entry['options']} {own}".strip()),
+        fast=Kernel(kernel=kernel, initrd=initrd, cmdline=f"{offered['options']} {own}".strip()),
         passphrase=passphrase(place / f"{seat}.passphrase"),
         full=full and host in (None, plan["entries"][0]["host"]),
         accelerator=accelerator or choose_accelerator(tools, uki),
@@ -73,20 +73,26 @@ def chosen_entry(plan: Mapping[str, Any], host: str | None) -> dict[str, Any]:
     raise InputError(f"the boot menu of {plan['seat']} does not offer {host!r} as host; it offers {offered}")
 
 
-def take_uki(tools: Tools, disk: Path, plan: Mapping[str, Any], host: str, folder: Path) -> Path:
-    """Copy the host's kernel image off the seat's ESP: what is tested is what the disk carries."""
-    path = folder / f"{host}.efi"
-    argv: list[str | Path] = [
-        "mcopy",
-        "-n",
-        "-i",
-        f"{disk}@@{plan['esp']['start']}",
-        f"::/{UKIS}/{host}.efi",
-        path,
-    ]
-    hint = f"does this show the seat? seatsmith seat inspect {disk}"
-    tools.run(argv, env={"MTOOLS_SKIP_CHECK": "1"}, hint=hint)
+def offered_entry(tools: Tools, disk: Path, plan: Mapping[str, Any], entry: str) -> dict[str, str]:
+    """A line of the boot menu as the seat's disk has it: what was provisioned since has another kernel."""
+    said = mtools("mtype", tools, disk, plan, f"::/loader/entries/{entry}.conf")
+    return {key: value.strip() for key, _, value in (line.partition(" ") for line in said.splitlines())}
+
+
+def take_uki(
+    tools: Tools, disk: Path, plan: Mapping[str, Any], entry: Mapping[str, str], folder: Path
+) -> Path:
+    """Copy a host's kernel image off the seat's ESP: what is tested is what the disk carries."""
+    path = folder / "host.efi"
+    mtools("mcopy", tools, disk, plan, f"::{entry['efi']}", path)
     return path
+
+
+def mtools(program: str, tools: Tools, disk: Path, plan: Mapping[str, Any], *words: str | Path) -> str:
+    """What one of mtools says of the seat's ESP."""
+    argv = [program, "-i", f"{disk}@@{plan['esp']['start']}", *words]
+    hint = f"does this show the seat? seatsmith seat inspect {disk}"
+    return tools.run(argv, env={"MTOOLS_SKIP_CHECK": "1"}, hint=hint).text
 
 
 def facts_of(environment: Mapping[str, Any], profile: Profile) -> EnvironmentFacts:

@@ -99,7 +99,10 @@ def held(target: Target) -> Iterator[int]:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as e:
-            raise BusyError(f"{target.path} is already being written", hint="wait for it to finish") from e
+            raise BusyError(
+                f"{target.path} is already being written, or a virtual PC runs from it",
+                hint="wait for that to end",
+            ) from e
         yield fd
     finally:
         os.close(fd)

@@ -14,6 +14,7 @@ from typing import ClassVar
 import pytest
 
 from builder.errors import BusyError, InputError, SeatsmithError
+from builder.files import unchanged
 from builder.seat import write as writing
 from builder.seat.inspect import Disk, compare, inspect_disk
 from builder.seat.write import Erase
@@ -21,7 +22,7 @@ from builder.tools import Tools
 from builder.volume import gpt, lvm
 from builder.volume import target as targets
 from builder.volume.medium import Medium
-from builder.volume.target import look_at, marked_as
+from builder.volume.target import held, look_at, marked_as
 from builder.volume.xts import Written
 from tests.support import lvm2
 from tests.support.faults import Faulty, PowerCut
@@ -171,6 +172,14 @@ def test_a_file_that_is_busy_is_refused(tools: Tools, seat_bench: SeatBench, dis
         fcntl.flock(f, fcntl.LOCK_EX)
         with pytest.raises(BusyError, match="already being written"):
             seat_bench.write(disk)
+
+
+def test_a_disk_is_not_written_while_a_virtual_pc_runs_from_it_nor_the_reverse(disk: Path) -> None:
+    running, refused = pytest.raises(BusyError, match="a virtual PC runs from it"), "is being written"
+    with unchanged(disk), unchanged(disk), running, held(look_at(disk)):
+        pass
+    with held(look_at(disk)), pytest.raises(BusyError, match=refused), unchanged(disk):
+        pass
 
 
 @pytest.mark.parametrize("name", ["folder", "nowhere/file", "pipe"])
