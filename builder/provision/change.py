@@ -222,19 +222,7 @@ class Change:
         pending = self.disk.journal.unfinished
         begun = pending is not None and "entry" in pending.data
         is_host = entry in files or name in hosts(self.plan) or begun
-        if is_host and not set(hosts_offered(self.disk, self.boot_files)) - {name}:
-            raise InputError(
-                f"{name} is the only host of the seat: nothing else would start",
-                hint="add another one first: seatsmith provision add; "
-                "or write the seat anew: seatsmith provision apply",
-            )
-        known = {*self.disk.environments, *(e.name for e in self.plan.environments)}
-        if name not in known and not (pending and pending.data.get("environment") == name):
-            raise InputError(
-                f"{name} is no environment of the seat", hint=f"there are: {', '.join(sorted(known))}"
-            )
-        if name not in self.disk.names and pending is None:
-            self.disk.volume(name)
+        self.refuse_removal(name, is_host=is_host)
         names, roots = [name, name + PREVIOUS, name + NEW], self.roots_without(name)
         roots.check(name)
         wipe = [*self.places(names), *([s.first, s.count] for s in roots.given_up)]
@@ -257,6 +245,23 @@ class Change:
                 remove_stale_kernels(self.disk, self.boot_files)
             roots.settle()
         self.done += [f"{name} and all of its data are gone", *roots.said]
+
+    def refuse_removal(self, name: str, *, is_host: bool) -> None:
+        """Raise InputError for what is no environment, and for the only host."""
+        if is_host and not set(hosts_offered(self.disk, self.boot_files)) - {name}:
+            raise InputError(
+                f"{name} is the only host of the seat: nothing else would start",
+                hint="add another one first: seatsmith provision add; "
+                "or write the seat anew: seatsmith provision apply",
+            )
+        pending = self.disk.journal.unfinished
+        known = {*self.disk.environments, *(e.name for e in self.plan.environments)}
+        if name not in known and not (pending and pending.data.get("environment") == name):
+            raise InputError(
+                f"{name} is no environment of the seat", hint=f"there are: {', '.join(sorted(known))}"
+            )
+        if name not in self.disk.names and pending is None:
+            self.disk.volume(name)
 
     def roots_without(self, name: str) -> HostRoots:
         """The hosts, which are to have nothing for an environment any more."""

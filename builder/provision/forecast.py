@@ -166,6 +166,7 @@ def environment_rows(
                 "damaged": damaged.get(name),
                 "weak_keyslots": [s.number for s in header.keyslots if s.weak] if header else [],
                 "previous": before.get("image", "unknown") if before is not None else None,
+                "previous_damaged": before is not None and disk.header(name + PREVIOUS) is None,
                 "unfinished": name + NEW in disk.names,
                 "available": image.version if image else None,
                 "current": image is not None and image_id(image)[:16] == tags.get("id"),
@@ -181,7 +182,8 @@ def environment_lines(found: list[dict[str, Any]]) -> list[str]:
         if row["damaged"]:
             parts.append(f"its LUKS2 header is damaged ({row['damaged']}): provision header-restore")
         if row["previous"]:
-            parts.append(f"before: {row['previous']}")
+            why = " (its LUKS2 header is damaged)" if row["previous_damaged"] else ""
+            parts.append(f"before: {row['previous']}{why}")
         if row["unfinished"]:
             parts.append("a replacement was interrupted")
         if row["available"] and not row["current"]:

@@ -113,8 +113,7 @@ class Walk:
         self.model = {name: self.read(name) for name in NAMES}
 
     def step(self) -> None:
-        verb = self.chance.choices(list(VERBS), list(VERBS.values()))[0]
-        name = self.chance.choice(NAMES)
+        verb, name = self.choose()
         version = self.chance.choice(VERSIONS)
         if verb == "replace":
             path = self.bench.project.profiles / f"{name}.yaml"
@@ -139,6 +138,22 @@ class Walk:
             self.tally[verb] += 1
             self.settle(verb, name, [self.expected(verb, name, version)])
         self.check()
+
+    def choose(self) -> tuple[str, str]:
+        """A change of an environment; one that must be refused less often than chance would have it."""
+        while True:
+            verb = self.chance.choices(list(VERBS), list(VERBS.values()))[0]
+            name = self.chance.choice(NAMES)
+            there = self.model.get(name)
+            match verb:
+                case "add":
+                    fits = there is None
+                case "rollback" | "drop":
+                    fits = there is not None and there.before is not None
+                case _:
+                    fits = there is not None
+            if fits or self.chance.random() < 0.05:
+                return verb, name
 
     def after_cut(self, verb: str, name: str, version: str, act: Act) -> None:
         """Give it again, perhaps more than once, or undo it."""

@@ -57,7 +57,7 @@ def test_status_says_that_the_header_is_damaged_and_what_to_do(disk: SeatDisk) -
     assert [row["name"] for row in rows] == ["tagged", "remains", "planned"]
     line = environment_lines(rows)[0]
     assert "image work 2026.11.01, its LUKS2 header is damaged (this is not a LUKS2 volume" in line
-    assert line.endswith("): provision header-restore, before: work 2026.11.01")
+    assert "): provision header-restore, before: work 2026.11.01 (its LUKS2 header is damaged" in line
 
 
 def test_a_pin_that_is_not_utf8_is_refused_with_its_file(tmp_path: Path) -> None:
