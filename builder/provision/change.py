@@ -125,6 +125,8 @@ class Change:
         if name in hosts(self.plan):
             self.point_to(name, other)
             self.disk.forget(f"{TAG}{name}")
+        for host in roots.unknown:  # has others than belong to it, so the next replacement looks there
+            self.disk.forget(f"{TAG}{host}", [other])
         lvmcommit.rename_volumes(self.disk.metadata, {name: other, other: name})
         self.disk.commit()
         self.done += roots.said
@@ -156,6 +158,8 @@ class Change:
         if pending.verb != "env":
             if pending.verb == "remove":
                 self.undo_removal(name, pending)
+            elif name in hosts(self.plan):
+                remove_stale_kernels(disk, self.boot_files)
             self.done.append(self.end_of(name, pending))
             disk.journal.append(pending.id, pending.verb, "undone")
             return

@@ -190,6 +190,8 @@ class HostRoots:
     """After ``check``: where the key lies that hosts at rest lose; it is free after the commit."""
     needed: dict[str, int] = field(default_factory=dict)
     """After ``check``: how many free extents the change of each host at rest takes."""
+    unknown: set[str] = field(default_factory=set)
+    """After ``stage``: the hosts whose files stay as they are: nobody knows those that belong there."""
     before: dict[str, str] = field(default_factory=dict)
     """Digests, by host, of what is on record there for the volume that was in use, as far as it was seen."""
 
@@ -242,6 +244,8 @@ class HostRoots:
                     self.say(host)
 
     def note_before(self, host: str, root: Root) -> None:
+        if self.known(root, host) is None:
+            self.unknown.add(host)
         record = decode(root.file(record_of(self.name)))
         if record is not None:
             self.before[host] = digest_of(record)
@@ -281,15 +285,18 @@ class HostRoots:
 
     def wanted(self, root: Root, host: str) -> Files | None:
         """The files that a host is to have for the container; None, and said so, where nobody knows them."""
-        given = self.files.get(host)
-        if given is not None and digest_of(given) == self.digests[host]:
-            return given
-        files = recorded(root, self.name, self.digests[host])
+        files = self.known(root, host)
         if files is None:
             self.said.append(
                 f"{host} has no record of the files that it had for {self.name} then; they stay as they are"
             )
         return files
+
+    def known(self, root: Root, host: str) -> Files | None:
+        given = self.files.get(host)
+        if given is not None and digest_of(given) == self.digests[host]:
+            return given
+        return recorded(root, self.name, self.digests[host])
 
     def catch_up(self) -> None:
         """After a switch that was interrupted: the host that it was made on, where it is at rest now."""

@@ -119,12 +119,12 @@ class SeatDisk:
         )
         return {pair[0]: pair[1] for pair in pairs if len(pair) == 2}
 
-    def forget(self, key: str) -> None:
-        """Have the next commit take a note from all volumes that are in use as environments."""
-        for name in self.names:
+    def forget(self, key: str, names: Iterable[str] | None = None) -> None:
+        """Have the next commit take a note from volumes, by default from all environments in use."""
+        for name in names or [n for n in self.names if not n.endswith(PREVIOUS)]:
             tags = lvmcommit.tags_of(self.metadata, name)
             staying = [tag for tag in tags if not tag.startswith(f"{TAG}{key}=")]
-            if staying != tags and not name.endswith(PREVIOUS):
+            if staying != tags:
                 lvmcommit.set_tags(self.metadata, name, staying)
 
     def interrupted(self, verb: str, name: str) -> Run | None:

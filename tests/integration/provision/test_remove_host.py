@@ -9,11 +9,12 @@ from builder.provision.bootfiles import BootFiles, entry_of_host, kernel_of
 from builder.provision.change import Change
 from builder.provision.seatdisk import open_seat
 from builder.seat.overlay import UKIS
+from builder.seat.plan import load_plan
 from builder.volume.medium import Medium
 from tests.integration.provision.test_add_host import add, check_menu, fat_of, lacking
 from tests.integration.provision.test_asked import BeforeTheEnd
 from tests.integration.provision.test_commands import UNASKED, provision, trusted
-from tests.integration.provision.test_hostroots import are_in, check_root, root_of, wanted
+from tests.integration.provision.test_hostroots import are_in, check_root, isolate, root_of, wanted
 from tests.integration.provision.test_refusals import refused, seat_file
 from tests.support.faults import CutAfter, Log, PowerCut, Recorder, copy_sparse, states
 from tests.support.provisioned import Bench, MakeMedium
@@ -136,3 +137,34 @@ def test_a_power_cut_leaves_a_boot_menu_whose_entries_all_start(two: Bench) -> N
             assert seat.offset(name) == places[name]
             assert seat.header(name)
     assert min(tally.values()) > 3, tally
+
+
+def test_a_host_that_never_had_the_files_of_a_previous_container_gets_those_of_the_next(two: Bench) -> None:
+    two.replace("private", isolate(two, "shared", "private").image("private"))
+    remove(two)
+    add(two)  # knows only what belongs to the present private
+    with two.opened() as disk, two.empty_scratch() as scratch:
+        profiles = load_plan(two.project, two.seat)[2]
+        secrets = two.passphrases()
+        change = Change(disk, two.plan(), two.tools, scratch, profiles=profiles, passphrases=secrets)
+        change.roll_back("private")
+    assert any(said.startswith("work has no record of the files that it had for") for said in change.done)
+    two.replace("private", isolate(two, "strict", "private").image("private"))
+    assert are_in(wanted(two, "work", "private"), root_of(two, "work"))
+
+
+def test_the_kernel_of_a_previous_host_goes_with_it_also_where_that_was_interrupted(
+    two: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut(*_: object) -> None:
+        raise PowerCut
+
+    two.replace("work", two.image("work"))
+    with two.opened() as disk, two.empty_scratch() as scratch:
+        change = Change(disk, two.plan(), two.tools, scratch)
+        with monkeypatch.context() as patch, pytest.raises(PowerCut):
+            patch.setattr("builder.provision.change.remove_stale_kernels", cut)
+            change.drop("work")
+    with two.opened() as disk, two.empty_scratch() as scratch:
+        Change(disk, two.plan(), two.tools, scratch).roll_back("work")
+    check_menu(two)
