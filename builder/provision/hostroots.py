@@ -16,7 +16,7 @@ from typing import Protocol
 from builder.errors import InputError
 from builder.files import sync_directory, write_atomic
 from builder.provision.rootedit import edit_root, extents_with, places_of, refuse_without_room
-from builder.provision.seatdisk import Payload, SeatDisk, unlocked
+from builder.provision.seatdisk import Payload, SeatDisk, as_tags, unlocked
 from builder.run import run
 from builder.seat.hostfiles import RECORD_MODE, RECORDS, Files, decode, digest_of, encode, record_of
 from builder.seat.overlay import keyfile_of
@@ -191,7 +191,7 @@ class HostRoots:
     needed: dict[str, int] = field(default_factory=dict)
     """After ``check``: how many free extents the change of each host at rest takes."""
     unknown: set[str] = field(default_factory=set)
-    """After ``stage``: the hosts whose files stay as they are: nobody knows those that belong there."""
+    """After ``stage``: the hosts at rest whose files stay: nobody knows those that belong there."""
     before: dict[str, str] = field(default_factory=dict)
     """Digests, by host, of what is on record there for the volume that was in use, as far as it was seen."""
 
@@ -244,7 +244,7 @@ class HostRoots:
                     self.say(host)
 
     def note_before(self, host: str, root: Root) -> None:
-        if self.known(root, host) is None:
+        if host != self.running and self.known(root, host) is None:
             self.unknown.add(host)
         record = decode(root.file(record_of(self.name)))
         if record is not None:
@@ -310,7 +310,11 @@ class HostRoots:
             return
         root = MountedRoot(self.place)
         wanted = self.wanted(root, self.running)
-        changes = changes_to(root, self.name, wanted) if wanted is not None else {}
+        if wanted is None:
+            self.disk.forget(f"{TAG}{self.running}", [self.name])
+            self.disk.commit()
+            return
+        changes = changes_to(root, self.name, wanted)
         if not changes:
             return
         root.change(changes, secrets={keyfile_of(self.name)})
@@ -329,6 +333,28 @@ class HostRoots:
 def digests_of(disk: SeatDisk, volume: str) -> dict[str, str]:
     """What a volume's tags say of the files that belong to it, by host."""
     return {k.removeprefix(TAG): v for k, v in disk.tags(volume).items() if k.startswith(TAG)}
+
+
+def note_new_root(disk: SeatDisk, host: str, digests: Mapping[str, str]) -> list[str]:
+    """Have the next commit say on containers' volumes what the new root of a host has for each of them.
+
+    ``digests`` are of its files by container; of others nothing is said, so their next replacement looks
+    there. Returns in words which have other files than belong to their volumes.
+    """
+    said, key = [], f"{TAG}{host}"
+    for name in (name for name in disk.environments if name != host):
+        was, now = disk.tags(name).get(key), digests.get(name)
+        disk.forget(key, [name])
+        if now is None:
+            continue
+        tags = lvmcommit.tags_of(disk.metadata, name)
+        lvmcommit.set_tags(disk.metadata, name, [*tags, *as_tags({key: now})])
+        if was not in (None, now):
+            said.append(
+                f"the files that {host} has for {name} follow its profile as it is now; "
+                f"its volume is older: seatsmith provision env {name}"
+            )
+    return said
 
 
 def at_rest(disk: SeatDisk, volume: str, digests: Mapping[str, str]) -> list[str]:

@@ -33,13 +33,13 @@ from builder.provision.bootfiles import (
     remove_stale_kernels,
 )
 from builder.provision.contents import Contents, gather
-from builder.provision.hostroots import FOLLOWS, HostRoots, at_rest, tags_for
+from builder.provision.hostroots import FOLLOWS, HostRoots, at_rest, note_new_root, tags_for
 from builder.provision.job import Job, Report
 from builder.provision.journal import Run
 from builder.provision.keyfiles import Keys, hand_out, taken_over
 from builder.provision.seatdisk import NEW, PREVIOUS, SeatDisk, as_tags, new_lvm_id, opened
 from builder.provision.space import free_count, head_of, place_for, wipe_free
-from builder.seat.hostfiles import digest_of, files_for_all
+from builder.seat.hostfiles import digest_of, files_for, files_for_all
 from builder.tools import Tools
 from builder.volume import ext4, luks, lvmcommit
 from builder.volume.ext4read import Filesystem
@@ -324,9 +324,20 @@ class Replacement:
                 self.report.dropped.append(self.previous)
                 lvmcommit.remove_volume(disk.metadata, self.previous)
         self.note("switching", wipe=[[s.first, s.count] for s in older], **{FOLLOWS: self.hosts.follows})
+        if job.is_host:
+            self.hosts.said += note_new_root(disk, job.name, self.containers())
         lvmcommit.rename_volumes(disk.metadata, names)
         disk.commit()
         wipe_free(disk, older)
+
+    def containers(self) -> dict[str, str]:
+        """Digests of what the new root of a host has for the others; none where other profiles made it."""
+        job = self.job
+        if self.report.resumed == "switched":
+            return {}
+        others = [e.name for e in job.plan.environments if e.name != job.name]
+        place = self.scratch / "for-container"
+        return {n: digest_of(files_for(job.plan, job.profiles, job.name, n, place)) for n in others}
 
     def stage_kernel(self) -> None:
         """Put the new kernel beside the old one; nothing names it yet."""

@@ -163,11 +163,12 @@ class Walk:
             self.story.append("  again" if again else "  undone")
             with self.bench.opened() as disk:
                 begun = disk.journal.unfinished is not None
+                found = name in disk.names
             try:
-                if again:
+                if again and (begun or (self.read(name) if found else None) == self.model.get(name)):
                     self.perform(act, cut=cut)
                     self.tally["given again"] += 1
-                    self.settle(verb, name, self.outcomes(verb, name, version)[1:] or [None])
+                    self.settle(verb, name, [self.expected(verb, name, version)])
                     return
                 if begun:
                     self.perform(lambda disk, scratch: self.change(disk, scratch).roll_back(name), cut=cut)
