@@ -105,8 +105,8 @@ class Walk:
     model: dict[str, Pair] = field(default_factory=dict)
     tally: Counter[str] = field(default_factory=Counter)
     story: list[str] = field(default_factory=list)
-    apart: set[str] = field(default_factory=set)
-    """Hosts that were taken back: their older roots have the files and keys of then."""
+    keyless: set[str] = field(default_factory=set)
+    """Hosts that were taken back, or got their keys from such: an older root has the keys of then."""
 
     def __post_init__(self) -> None:
         self.chance = random.Random(self.seed)
@@ -165,7 +165,8 @@ class Walk:
                 begun = disk.journal.unfinished is not None
                 found = name in disk.names
             try:
-                if again and (begun or (self.read(name) if found else None) == self.model.get(name)):
+                through = not begun and (self.read(name) if found else None) != self.model.get(name)
+                if again and not through and (begun or verb != "grow"):  # only a grown volume shows nothing
                     self.perform(act, cut=cut)
                     self.tally["given again"] += 1
                     self.settle(verb, name, [self.expected(verb, name, version)])
@@ -216,10 +217,17 @@ class Walk:
             self.model.pop(name, None)
         else:
             self.model[name] = found
-        if verb == "rollback" and name in HOSTS and changed:
-            self.apart.add(name)
-        if found is None or (verb == "add" and changed):
-            self.apart.discard(name)
+        if name in HOSTS and changed:
+            self.note_keys(verb, name)
+        elif verb in ("add", "replace") and changed:
+            self.keyless.clear()
+
+    def note_keys(self, verb: str, host: str) -> None:
+        others = {h for h in HOSTS if h in self.model and h != host}
+        if verb == "rollback" or (verb == "add" and others <= self.keyless):
+            self.keyless.add(host)
+        elif verb in ("add", "remove"):
+            self.keyless.discard(host)
 
     def act(self, verb: str, name: str, version: str) -> Act:
         match verb:
@@ -330,7 +338,7 @@ class Walk:
                 self.check_files(disk, root, host, name)
                 key = read_file(root, keyfile_of(name))
                 keys[name] = key.data if key else None
-        if "third" in self.model and host not in self.apart:
+        if "third" in self.model and host not in self.keyless:
             key = keys["third"]
             assert key, f"{host} has no key of third"
             with (
@@ -342,7 +350,7 @@ class Walk:
     def check_files(self, disk: SeatDisk, root: Filesystem, host: str, name: str) -> None:
         record = decode(read_file(root, record_of(name)))
         digest = disk.tags(name).get(f"host.{host}")
-        if digest is not None and host not in self.apart:
+        if digest is not None:
             assert record is not None
             assert digest_of(record) == digest, f"{host} has other files for {name} than its volume says"
         for path, file in (record or {}).items():
