@@ -25,7 +25,7 @@ SEAT = """\
 disk:
   size: 832MiB
 esp: 72MiB
-vg: vgtiny
+vg: vgwritten
 swap:
   size: 14MiB
   encrypted: false

@@ -75,7 +75,7 @@ def zfs(tools: Tools, path: Path) -> None:
 
 def volume_group(tools: Tools, path: Path) -> None:
     group = lvm.VolumeGroup(
-        "vgtiny", "a" * 6 + "-aaaa" * 5 + "-" + "b" * 6, "c" * 6 + "-cccc" * 5 + "-" + "d" * 6, DISK, ()
+        "vgwritten", "a" * 6 + "-aaaa" * 5 + "-" + "b" * 6, "c" * 6 + "-cccc" * 5 + "-" + "d" * 6, DISK, ()
     )
     with path.open("r+b") as f:
         os.pwrite(f.fileno(), lvm.encode_metadata(group), lvm.AREA_AT)
@@ -158,7 +158,7 @@ def test_a_group_of_the_same_name_in_a_partition_is_named(seat_bench: SeatBench,
         part.write_bytes(bytes(MIB))
         volume_group(seat_bench.tools, part)
         os.pwrite(f.fileno(), part.read_bytes(), 2 * MIB)
-    with pytest.raises(InputError, match="the volume group vgtiny in partition 1 of"):
+    with pytest.raises(InputError, match="the volume group vgwritten in partition 1 of"):
         seat_bench.write(disk)
 
 
@@ -248,7 +248,7 @@ def test_a_group_of_the_same_name_on_another_disk_is_named(
     with (
         lvm2.loop_device(tools, other, 0, 16 * MIB) as has_it,
         lvm2.loop_device(tools, disk, 0, DISK) as device,
-        pytest.raises(InputError, match=rf"volume group vgtiny on another disk \({has_it}\)"),
+        pytest.raises(InputError, match=rf"volume group vgwritten on another disk \({has_it}\)"),
     ):
         seat_bench.write(Path(device))
     assert disk.stat().st_blocks == 0
