@@ -55,7 +55,8 @@ def boot_test(
             run_checks(subject, tools, folder, overlay, place / "job.json", wanted)
     records = [boot, *read_records(folder)]
     if boot.outcome == "passed" and wanted.only and len(records) == 1:
-        raise UsageError(f"no check is called {' or '.join(wanted.only)}", hint="see docs/boot-tests.md")
+        names = " or ".join(wanted.only)
+        raise UsageError(f"no check that fits this seat is called {names}", hint="see docs/boot-tests.md")
     took = time.monotonic() - began
     report = Report(subject.name, folder, records, timeline=folder / "boot.json", seconds=took)
     write_report(report)
