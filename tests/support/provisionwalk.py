@@ -107,6 +107,10 @@ class Walk:
     story: list[str] = field(default_factory=list)
     keyless: set[str] = field(default_factory=set)
     """Hosts that were taken back, or got their keys from such: an older root has the keys of then."""
+    rekeyed: bool = False
+    """Whether the two volumes of the container may have different keys, since hosts lacked the first."""
+    foreign: bool = False
+    """Whether its present volume is the one of these that hosts have no key for: a passphrase opens it."""
 
     def __post_init__(self) -> None:
         self.chance = random.Random(self.seed)
@@ -220,7 +224,11 @@ class Walk:
         if name in HOSTS and changed:
             self.note_keys(verb, name)
         elif verb in ("add", "replace") and changed:
+            self.rekeyed = bool(self.keyless) or self.foreign
+            self.foreign = False
             self.keyless.clear()
+        elif verb == "rollback" and changed:
+            self.foreign ^= self.rekeyed
 
     def note_keys(self, verb: str, host: str) -> None:
         others = {h for h in HOSTS if h in self.model and h != host}
@@ -338,7 +346,7 @@ class Walk:
                 self.check_files(disk, root, host, name)
                 key = read_file(root, keyfile_of(name))
                 keys[name] = key.data if key else None
-        if "third" in self.model and host not in self.keyless:
+        if "third" in self.model and not self.foreign and host not in self.keyless:
             key = keys["third"]
             assert key, f"{host} has no key of third"
             with (
