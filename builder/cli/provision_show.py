@@ -20,6 +20,7 @@ from builder.provision.found import Found, look
 from builder.provision.hostroots import at_rest
 from builder.provision.identity import Identity, check_identity, identify
 from builder.provision.seatdisk import SeatDisk, open_seat
+from builder.provision.space import free_count
 from builder.seat.hostfiles import digests_for
 from builder.seat.images import find_image
 from builder.seat.plan import load_plan
@@ -113,10 +114,7 @@ def describe(disk: SeatDisk, identity: Identity, tools: Tools) -> Answer:
             images[name] = find_image(project, profile_of(disk, name))
     rows = environment_rows(disk, images, planned_names(disk))
     runs = disk.journal.runs
-    free = (
-        sum((disk.metadata.group.extents - sum(v.extents for v in disk.metadata.group.volumes),))
-        * disk.metadata.group.extent_size
-    )
+    free = free_count(disk) * disk.metadata.group.extent_size
     lines = [*identity.lines(), "", f"Seat {disk.seat}, volume group {disk.metadata.name}"]
     lines += environment_lines(rows)
     lines.append(f"  {'free':<12} {free >> 20:>5} MiB")

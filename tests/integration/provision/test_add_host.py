@@ -44,6 +44,15 @@ def add(bench: Bench, make: MakeMedium = Medium) -> Report:
         return replace_environment(disk, job, tools=bench.tools, scratch=scratch)
 
 
+def at_the_command_line(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have commands find the project, and its passphrase in a file."""
+    monkeypatch.setenv("SEATSMITH_ROOT", os.fspath(bench.project.root))
+    monkeypatch.delenv("SEATSMITH_DIST", raising=False)
+    secret = bench.disk.with_name("passphrase")
+    secret.write_bytes(PASSPHRASE)
+    secret.chmod(0o600)
+
+
 def check_menu(bench: Bench) -> None:
     """It offers ``work``, with the volume and the kernel that the disk has for it."""
     plan = bench.plan()
@@ -74,11 +83,7 @@ def test_a_host_that_is_added_starts_from_the_boot_menu(lacking: Bench) -> None:
 def test_the_command_adds_a_host_by_the_passphrases_of_both(
     lacking: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("SEATSMITH_ROOT", os.fspath(lacking.project.root))
-    monkeypatch.delenv("SEATSMITH_DIST", raising=False)
-    secret = lacking.disk.with_name("passphrase")
-    secret.write_bytes(PASSPHRASE)
-    secret.chmod(0o600)
+    at_the_command_line(lacking, monkeypatch)
     words = ["add", "work", "--size", "128MiB", "--for-tests", *UNASKED, *trusted(lacking)]
     assert provision(lacking, *words) == 0
     check_menu(lacking)

@@ -1,6 +1,5 @@
 """Does a seat start whenever the removal of one of its hosts is interrupted, and is all of it gone then?"""
 
-import os
 from pathlib import Path
 
 import pytest
@@ -11,14 +10,14 @@ from builder.provision.seatdisk import open_seat
 from builder.seat.overlay import UKIS
 from builder.seat.plan import load_plan
 from builder.volume.medium import Medium
-from tests.integration.provision.test_add_host import add, check_menu, fat_of, lacking
+from tests.integration.provision.test_add_host import add, at_the_command_line, check_menu, fat_of, lacking
 from tests.integration.provision.test_asked import BeforeTheEnd
 from tests.integration.provision.test_commands import UNASKED, provision, trusted
 from tests.integration.provision.test_hostroots import are_in, check_root, isolate, root_of, wanted
 from tests.integration.provision.test_refusals import refused, seat_file
 from tests.support.faults import CutAfter, Log, PowerCut, Recorder, copy_sparse, states
 from tests.support.provisioned import Bench, MakeMedium
-from tests.support.tinyseat import DISK_SIZE, PASSPHRASE
+from tests.support.tinyseat import DISK_SIZE
 
 assert lacking  # a fixture
 HOSTS = "host: private\nhosts: [private, work]\n"
@@ -75,11 +74,7 @@ def test_a_host_that_was_removed_can_be_added_again(two: Bench) -> None:
 def test_the_command_removes_a_host_that_the_seat_file_has_no_more(
     two: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("SEATSMITH_ROOT", os.fspath(two.project.root))
-    monkeypatch.delenv("SEATSMITH_DIST", raising=False)
-    secret = two.disk.with_name("passphrase")
-    secret.write_bytes(PASSPHRASE)
-    secret.chmod(0o600)
+    at_the_command_line(two, monkeypatch)
     seat_file(two, HOSTS, "host: private\n")
     seat_file(two, "  work:\n    size: 128MiB\n    keep: [/home, /etc/machine-id]\n", "")
     assert provision(two, "remove", "work", *UNASKED, *trusted(two)[2:]) == 0
